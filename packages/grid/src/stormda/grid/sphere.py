@@ -1,0 +1,131 @@
+"""Bands of the sphere: Gaussian latitudes, band edges and areas.
+
+A band between two latitudes covers `(sin north - sin south) / 2` of the sphere. Edges come from
+Gaussian quadrature where the latitudes are Gaussian (the bands then have exactly the quadrature
+weights), and else lie halfway between rows, ending at the poles.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import roots_legendre
+
+from stormda.grid.axis import Floats, midpoint_edges
+
+GAUSSIAN_TOLERANCE = 1e-3
+"""How far a latitude may lie from its Gaussian one to count as it [degrees]."""
+
+POLE_TOLERANCE = 1e-3
+"""How far from 90 degrees still counts as the pole [degrees]; coordinates are often float32."""
+
+FIRST_BESSEL_ZERO = 2.404825557695773
+"""The first zero of J0 [1] (Abramowitz and Stegun, 1964, table 9.5)."""
+
+
+@lru_cache(maxsize=8)
+def _quadrature(rows: int) -> tuple[Floats, Floats]:
+    nodes, weights = roots_legendre(rows)
+    return np.degrees(np.arcsin(nodes)), weights
+
+
+def gaussian_latitudes(rows: int) -> tuple[Floats, Floats]:
+    """Return the Gaussian latitudes, north to south, and their weights.
+
+    Source: Abramowitz and Stegun (1964), eq. 25.4.29.
+
+    Args:
+        rows: The number of latitudes between the poles.
+
+    Returns:
+        Latitudes (rows,) [degrees_north] and weights (rows,), which sum to 2.
+
+    Examples:
+        >>> lat, weight = gaussian_latitudes(2)
+        >>> lat.round(4), weight
+        (array([ 35.2644, -35.2644]), array([1., 1.]))
+    """
+    lat, weight = _quadrature(rows)
+    return lat[::-1].copy(), weight[::-1].copy()
+
+
+def band_area(edges: Floats) -> Floats:
+    """Return the share of the sphere between neighbouring latitudes.
+
+    Args:
+        edges: Latitudes (n + 1,) [degrees_north], monotonic.
+
+    Returns:
+        Shares (n,), each positive; from pole to pole they sum to 1.
+
+    Examples:
+        >>> band_area(np.array([90.0, 30.0, -90.0]))
+        array([0.25, 0.75])
+    """
+    return np.abs(np.diff(np.sin(np.radians(edges)))) / 2
+
+
+def unit_vectors(lat: Floats, lon: Floats) -> Floats:
+    """Return the points of the unit sphere at `lat`, `lon`.
+
+    Args:
+        lat: Latitudes [degrees_north], of any shape.
+        lon: Longitudes [degrees_east], broadcast against `lat`.
+
+    Returns:
+        x, y and z in the last dimension (..., 3): towards (0, 0), (0, 90 E) and the North Pole.
+
+    Examples:
+        >>> unit_vectors(np.array([90.0, 0.0]), np.array([0.0, 90.0])).round(6)
+        array([[0., 0., 1.],
+               [0., 1., 0.]])
+    """
+    lat_rad, lon_rad = np.broadcast_arrays(np.radians(lat), np.radians(lon))
+    across = np.cos(lat_rad)
+    return np.stack([across * np.cos(lon_rad), across * np.sin(lon_rad), np.sin(lat_rad)], axis=-1)
+
+
+def latitude_edges(lat: Floats) -> Floats:
+    """Return the edges of the bands that rows at `lat` stand for.
+
+    Args:
+        lat: Latitudes (n,) [degrees_north], at least two, strictly monotonic.
+
+    Returns:
+        Edges (n + 1,) [degrees_north] in the order of `lat`. Gaussian latitudes get the bands
+        whose areas are the quadrature weights, others those halfway between rows.
+
+    Examples:
+        >>> latitude_edges(np.array([90.0, 0.0, -90.0]))
+        array([ 90.,  45., -45., -90.])
+    """
+    if is_gaussian(lat):
+        _, weight = gaussian_latitudes(len(lat))
+        south = np.clip(1 - np.cumsum(weight[:-1]), -1, 1)
+        edges = np.array([90.0, *np.degrees(np.arcsin(south)), -90.0])
+        return edges if lat[0] > lat[-1] else edges[::-1]
+    return snap_to_poles(midpoint_edges(lat))
+
+
+def is_gaussian(lat: Floats) -> bool:
+    """Return whether `lat` (n,) [degrees_north] are all the Gaussian latitudes of some grid.
+
+    Examples:
+        >>> is_gaussian(np.array([35.2644, -35.2644])), is_gaussian(np.array([45.0, -45.0]))
+        (True, False)
+    """
+    rows = len(lat)
+    first = 90 - np.degrees(FIRST_BESSEL_ZERO / (rows + 0.5))  # to 1 / rows: spares the quadrature
+    if abs(abs(lat[0]) - first) > GAUSSIAN_TOLERANCE + 1 / rows:
+        return False
+    gaussian = gaussian_latitudes(rows)[0] * (1.0 if lat[0] > lat[-1] else -1.0)
+    return bool(np.abs(lat - gaussian).max() < GAUSSIAN_TOLERANCE)
+
+
+def snap_to_poles(edges: Floats) -> Floats:
+    """Return `edges` [degrees_north] with those at or beyond a pole moved onto it.
+
+    Examples:
+        >>> snap_to_poles(np.array([90.125, 89.9999, 0.0]))
+        array([90., 90.,  0.])
+    """
+    return np.where(np.abs(edges) > 90 - POLE_TOLERANCE, np.copysign(90.0, edges), edges)

@@ -1,0 +1,138 @@
+"""From cells to points: interpolation stencils for observations.
+
+A rule weighs the cells around a fractional cell number along one direction; a stencil is its
+product over rows and columns. It goes round the seam, and over a pole to the opposite meridian.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
+
+from stormda.grid.axis import Bools, Floats, Ints, resolve
+from stormda.grid.protocol import Grid
+
+Rule = Callable[[Floats], tuple[Ints, Floats]]
+"""Fractional cell numbers (...) -> whole ones and their weights (..., k), which sum to 1."""
+
+
+def bilinear(position: Floats) -> tuple[Ints, Floats]:
+    """Weigh the two cells on either side, linearly; along both directions this is bilinear.
+
+    Args:
+        position: Fractional cell numbers (...).
+
+    Returns:
+        Cell numbers and weights (..., 2).
+
+    Examples:
+        >>> bilinear(np.array([1.25]))
+        (array([[1, 2]]), array([[0.75, 0.25]]))
+    """
+    low = np.floor(position)
+    part = position - low
+    cells = np.stack([low, low + 1], axis=-1).astype(np.int64)
+    return cells, np.stack([1 - part, part], axis=-1)
+
+
+def nearest(position: Floats) -> tuple[Ints, Floats]:
+    """Take the cell that holds the point.
+
+    Args:
+        position: Fractional cell numbers (...).
+
+    Returns:
+        Cell numbers and weights (..., 1).
+
+    Examples:
+        >>> nearest(np.array([1.25]))
+        (array([[1]]), array([[1.]]))
+    """
+    cells = np.floor(position + 0.5).astype(np.int64)[..., None]
+    return cells, np.ones(cells.shape)
+
+
+class Stencil(NamedTuple):
+    """The cells that each of m points is made of."""
+
+    cells: Ints
+    """Cell numbers (m, k), row by row: `row * columns + column`."""
+
+    weights: Floats
+    """Their weights (m, k): they sum to 1 for a point inside, and are all 0 outside."""
+
+    inside: Bools
+    """Which points (m,) the grid covers."""
+
+    def matrix(self, n_cells: int) -> csr_array:
+        """Return the interpolation as a sparse matrix (m, n_cells).
+
+        Examples:
+            >>> from stormda.grid import LatLonGrid
+            >>> stencil = locate(LatLonGrid([0, 1], [10, 11, 12]), [0.5], [10.25])
+            >>> stencil.matrix(6).toarray()
+            array([[0.375, 0.125, 0.   , 0.375, 0.125, 0.   ]])
+        """
+        m, k = self.cells.shape
+        starts = np.arange(0, m * k + 1, k)
+        matrix = csr_array((self.weights.ravel(), self.cells.ravel(), starts), shape=(m, n_cells))
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        return matrix
+
+
+def locate(grid: Grid, lat: ArrayLike, lon: ArrayLike, method: Rule = bilinear) -> Stencil:
+    """Find the cells around points and their weights.
+
+    Bilinear stencils cover a regional grid between its outermost cell centres, nearest ones to its
+    outermost cell edges. Points outside are flagged, not extrapolated.
+
+    Args:
+        grid: The grid; on a plane the coordinates are y and x [m].
+        lat: Latitudes of the points (m,) [degrees_north].
+        lon: Longitudes of the points (m,) [degrees_east], in any convention.
+        method: `bilinear`, `nearest` or another rule.
+
+    Returns:
+        The stencil. Over a pole it is exact for evenly spaced longitudes.
+
+    Raises:
+        ValueError: The coordinates are not two lists of one length, not finite, or no latitudes.
+
+    Examples:
+        >>> from stormda.grid import grid
+        >>> stencil = locate(grid("1deg"), lat=[89.9], lon=[0.5])
+        >>> stencil.cells, stencil.weights.round(2)
+        (array([[180, 181,   0,   1]]), array([[0.4, 0. , 0.6, 0. ]]))
+    """
+    first, second = _points(grid, lat, lon)
+    (rows, cols), (borders_y, borders_x) = grid.shape, grid.borders
+    position_y, position_x = grid.position(first, second)
+    row, weight_y = method(position_y)
+    row, turned, inside_y = resolve(row, rows, borders_y)
+    col, weight_x = method(position_x[:, None] + turned * (cols / 2))
+    col, _, inside_x = resolve(col, cols, borders_x)
+    weights = (weight_y[:, :, None] * weight_x).reshape(len(first), -1)
+    known = (inside_y[:, :, None] & inside_x).reshape(weights.shape)
+    inside = (known | (weights == 0)).all(axis=1)
+    cells = (row[:, :, None] * cols + col).reshape(weights.shape)
+    return Stencil(cells, np.where(inside[:, None], weights, 0.0), inside)
+
+
+def _points(grid: Grid, first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
+    """Return two lists of coordinates that can be looked up."""
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    name, other = grid.dims
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(
+            f"{name}, {other}: expected two 1-D lists of one length, got {a.shape} and {b.shape}"
+        )
+    for label, values in ((name, a), (other, b)):
+        bad = ~np.isfinite(values) | ((label == "lat") & (np.abs(values) > 90))
+        if bad.any():
+            at = int(np.argmax(bad))
+            wanted = "degrees in [-90, 90]" if label == "lat" else "finite values"
+            raise ValueError(f"{label}: expected {wanted}, got {values[at]} at index {at}")
+    return a, b

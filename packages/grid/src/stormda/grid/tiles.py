@@ -1,0 +1,196 @@
+"""Tiles with halos that cover a field, and their seamless sum.
+
+Tile t has a core; its window is the core and a halo around it. With a the Hann ramp
+
+    a(k) = sin^2(pi (k + 1/2) / (4 h)),    k = 0 ... 2 h - 1
+
+over the `2 h` cells that two windows share, rising for one and falling for the other, divided by
+the sum over tiles, the weights are a partition of unity: cutting a field into windows and adding
+the weighted windows up gives the field again.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from stormda.grid.arrays import Array, convert, take_range, wrapped, zeros
+from stormda.grid.axis import Floats
+
+
+class Span(NamedTuple):
+    """A range of rows or of columns; on a ring it may leave `0 ... n`."""
+
+    start: int
+    """The first cell."""
+
+    stop: int
+    """The cell behind the last."""
+
+
+class Window(NamedTuple):
+    """Where a tile lies."""
+
+    core: tuple[Span, Span]
+    """The rows and columns that are the tile's own; the cores cover every cell once."""
+
+    extended: tuple[Span, Span]
+    """The rows and columns of core and halo; negative or too large numbers are round the seam."""
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """A field cut into `ty x tx` tiles with halos, numbered row by row.
+
+    Halos go round the seam in periodic directions and end at the border in others. Tiles differ by
+    at most a cell where the numbers do not divide.
+
+    Raises:
+        ValueError: There are more tiles than cells, or a halo is negative or exceeds the field.
+
+    Examples:
+        >>> layout = TileLayout((6, 12), tiles=(2, 4), halo=(1, 2), periodic=True)
+        >>> tiles = layout.split(np.ones((3, 6, 12)))
+        >>> len(tiles), tiles[0].shape, layout.merge(tiles).shape
+        (8, (3, 4, 7), (3, 6, 12))
+    """
+
+    shape: tuple[int, int]
+    """The rows and columns of the field."""
+
+    tiles: tuple[int, int]
+    """The numbers of tiles along rows and columns."""
+
+    halo: tuple[int, int] = (0, 0)
+    """The width of the halo along rows and columns [cells]."""
+
+    periodic: bool | tuple[bool, bool] = False
+    """Whether the field closes on itself: along the columns, or (rows, columns)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        for name, low in (("tiles", 1), ("halo", 0)):
+            value = getattr(self, name)
+            if not all(low <= v <= n for v, n in zip(value, self.shape, strict=True)):
+                raise ValueError(
+                    f"{name}: expected between {low} and the cells {self.shape}, got {value}"
+                )
+
+    def __len__(self) -> int:
+        """Return the number of tiles."""
+        return self.tiles[0] * self.tiles[1]
+
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether rows and whether columns close on themselves."""
+        return (False, self.periodic) if isinstance(self.periodic, bool) else self.periodic
+
+    def windows(self) -> list[Window]:
+        """Return where every tile lies.
+
+        Examples:
+            >>> TileLayout((4, 6), tiles=(1, 2), halo=(1, 1), periodic=True).windows()[0].extended
+            (Span(start=0, stop=4), Span(start=-1, stop=4))
+        """
+        return [self.window(i) for i in range(len(self))]
+
+    def window(self, i: int) -> Window:
+        """Return where tile `i` lies."""
+        row, col = divmod(i, self.tiles[1])
+        (core_y, extended_y), (core_x, extended_x) = self._spans(0)[row], self._spans(1)[col]
+        return Window((core_y, core_x), (extended_y, extended_x))
+
+    def weight(self, i: int) -> Floats:
+        """Return the weights of the window of tile `i` (window rows, window columns), float64."""
+        row, col = divmod(i, self.tiles[1])
+        return np.outer(self._ramps[0][row], self._ramps[1][col])
+
+    def take(self, x: Array, i: int) -> Array:
+        """Return the window of tile `i`: (..., rows, cols) -> (..., window rows, window columns).
+
+        Raises:
+            ValueError: `x` has another shape than the layout.
+        """
+        if tuple(x.shape[-2:]) != self.shape:
+            raise ValueError(f"x: expected last dimensions {self.shape}, got {tuple(x.shape)}")
+        rows, cols = self.window(i).extended
+        return take_range(take_range(x, -2, *rows), -1, *cols)
+
+    def add(self, out: Array, i: int, y: Array) -> None:
+        """Add the window `y` of tile `i`, weighted, to `out` (..., rows, cols) in place.
+
+        Raises:
+            ValueError: `y` has another shape than the window.
+        """
+        weight = self.weight(i)
+        if tuple(y.shape[-2:]) != weight.shape:
+            raise ValueError(
+                f"y: expected last dimensions {weight.shape} of tile {i}, got {tuple(y.shape)}"
+            )
+        rows, cols = self.window(i).extended
+        y = y * convert(weight, y)
+        for here_y, there_y in _pieces(rows, self.shape[0]):
+            for here_x, there_x in _pieces(cols, self.shape[1]):
+                out[..., there_y, there_x] += y[..., here_y, here_x]
+
+    def split(self, x: Array) -> list[Array]:
+        """Return the windows of all tiles, each (..., window rows, window columns)."""
+        return [self.take(x, i) for i in range(len(self))]
+
+    def merge(self, tiles: Sequence[Array]) -> Array:
+        """Return the weighted sum of the windows of all tiles (..., rows, cols).
+
+        It is the inverse of `split`, and where windows differ it blends them without a seam.
+
+        Raises:
+            ValueError: There is not one window for each tile, or one has another shape.
+        """
+        if len(tiles) != len(self):
+            raise ValueError(f"tiles: expected {len(self)} windows, got {len(tiles)}")
+        out = zeros((*tiles[0].shape[:-2], *self.shape), like=tiles[0])
+        for i, tile in enumerate(tiles):
+            self.add(out, i, tile)
+        return out
+
+    def _spans(self, direction: int) -> list[tuple[Span, Span]]:
+        """Return the core and window of every tile along one direction."""
+        n, count, halo = (v[direction] for v in (self.shape, self.tiles, self.halo))
+        cores = [Span(t * n // count, (t + 1) * n // count) for t in range(count)]
+        windows = [Span(start - halo, stop + halo) for start, stop in cores]
+        if not self.wraps[direction]:
+            windows = [Span(max(start, 0), min(stop, n)) for start, stop in windows]
+        return list(zip(cores, windows, strict=True))
+
+    @cached_property
+    def _ramps(self) -> tuple[list[Floats], list[Floats]]:
+        """The weights of every tile along rows and along columns."""
+        return self._ramps_along(0), self._ramps_along(1)
+
+    def _ramps_along(self, direction: int) -> list[Floats]:
+        n, halo = self.shape[direction], self.halo[direction]
+        spans = self._spans(direction)
+        ramps = [_hann(core, window, halo) for core, window in spans]
+        cells = [np.arange(*window) % n for _, window in spans]
+        total = np.bincount(np.concatenate(cells), np.concatenate(ramps), minlength=n)
+        return [ramp / total[cell] for ramp, cell in zip(ramps, cells, strict=True)]
+
+
+def _hann(core: Span, window: Span, halo: int) -> Floats:
+    """Return 1 in the core, falling to 0 over `2 halo` cells around borders that have a halo."""
+    u = np.arange(*window)
+    weight = np.ones(len(u))
+    for edge, end, inward in ((core.start, window.start, 1), (core.stop, window.stop, -1)):
+        if edge != end:
+            depth = (inward * (u + 0.5 - edge) + halo).clip(0, 2 * halo)
+            weight *= np.sin(np.pi * depth / (4 * halo)) ** 2
+    return weight
+
+
+def _pieces(span: Span, n: int) -> list[tuple[slice, slice]]:
+    """Return the pieces of a window between seams: where in the window, where in the field."""
+    there = wrapped(*span, n)
+    stops = itertools.accumulate((part.stop - part.start for part in there), initial=0)
+    return list(zip(itertools.starmap(slice, itertools.pairwise(stops)), there, strict=True))
