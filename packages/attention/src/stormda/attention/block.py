@@ -1,0 +1,182 @@
+"""The block of the network: three residual branches under the noise level.
+
+    x += g_s(noise) * mix(adaLN(x))            the field, near and far
+    x += g_t(noise) * cross(adaLN(x), history)  the past of each location
+    x += mlp(adaLN(x))
+
+adaLN is a layer norm whose shift and scale depend on the noise level; g_s and g_t are the gates
+that weigh space against time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from stormda.attention.history import HistoryKeys, TemporalCrossAttention
+from stormda.attention.mixers import (
+    FullAttention,
+    GlobalLinearAttention,
+    LocalMixing,
+    Mixer,
+    TileAttention,
+    zero_linear,
+)
+from stormda.attention.noise import NoiseGate
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockConfig:
+    """The shape of a block."""
+
+    width: int
+    """Features of a token."""
+
+    heads: int
+    """Number of heads. Divides `width`."""
+
+    mixer: Literal["linear", "tile", "full", "none"] = "linear"
+    """What is beside the local branch: attention that is global at O(n), in tiles, or global at
+    O(n^2); or nothing."""
+
+    mlp_ratio: float = 4.0
+    """Hidden features of the MLP for each feature of a token."""
+
+    temporal: bool = True
+    """Whether the block reads the history."""
+
+    periodic: tuple[bool, bool] = (False, True)
+    """Whether the rows, and the columns, of the grid close to a ring."""
+
+    tile: tuple[int, int] = (8, 8)
+    """Rows and columns of a tile of the mixer `tile`."""
+
+    halo: tuple[int, int] = (2, 2)
+    """Rows and columns around a tile that it sees too."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.width < 1:
+            raise ValueError(f"width: expected at least 1, got {self.width}")
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(
+                f"heads: expected a positive divisor of width={self.width}, got {self.heads}"
+            )
+        if self.mixer not in MIXERS:
+            raise ValueError(f"mixer: expected one of {', '.join(MIXERS)}, got {self.mixer}")
+        if self.mlp_ratio * self.width < 1:
+            raise ValueError(f"mlp_ratio: expected a positive number, got {self.mlp_ratio}")
+        if len(self.tile) != 2 or min(self.tile) < 1:
+            raise ValueError(f"tile: expected (rows, columns) of at least 1, got {self.tile}")
+        if len(self.halo) != 2 or min(self.halo) < 0:
+            raise ValueError(f"halo: expected (rows, columns) of at least 0, got {self.halo}")
+
+
+def _linear(config: BlockConfig) -> Mixer:
+    return GlobalLinearAttention(config.width, config.heads, periodic=config.periodic)
+
+
+def _tile(config: BlockConfig) -> Mixer:
+    return TileAttention(
+        config.width,
+        config.heads,
+        tile=config.tile,
+        halo=config.halo,
+        periodic=config.periodic,
+    )
+
+
+def _full(config: BlockConfig) -> Mixer:
+    return FullAttention(config.width, config.heads, periodic=config.periodic)
+
+
+def _none(config: BlockConfig) -> Mixer:
+    return LocalMixing(config.width, periodic=config.periodic)
+
+
+MIXERS: dict[str, Callable[[BlockConfig], Mixer]] = {
+    "linear": _linear,
+    "tile": _tile,
+    "full": _full,
+    "none": _none,
+}
+"""The mixer that each name in a config stands for."""
+
+
+class StormBlock(nn.Module):
+    """Mix a field with itself and with its past, at a level of noise.
+
+    All branches end in a projection that starts at zero: a new block is the identity.
+
+    Examples:
+        >>> from stormda.attention import HistoryProjection, SharedModulation, noise_embedding
+        >>> config = BlockConfig(width=64, heads=2)
+        >>> condition = noise_embedding(torch.zeros(1), 64)
+        >>> history = HistoryProjection(64, 2)(torch.rand(1, 3, 12, 64))
+        >>> x = torch.rand(1, 12, 64)
+        >>> modulation = SharedModulation(64)(condition)
+        >>> StormBlock(config)(x, condition, modulation, shape=(3, 4), history=history).shape
+        torch.Size([1, 12, 64])
+    """
+
+    def __init__(self, config: BlockConfig) -> None:
+        super().__init__()
+        width, hidden = config.width, round(config.mlp_ratio * config.width)
+        self.config = config
+        self.table = nn.Parameter(torch.zeros(6, width))
+        self.mix = MIXERS[config.mixer](config)
+        self.mix_gate = NoiseGate(width, start=0.9)
+        if config.temporal:
+            self.cross = TemporalCrossAttention(width, config.heads)
+            self.cross_gate = NoiseGate(width, start=0.5)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), zero_linear(hidden, width))
+
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        modulation: Tensor,
+        *,
+        shape: tuple[int, int],
+        history: HistoryKeys | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """Return the tokens after the block.
+
+        Args:
+            x: Tokens `(b, n, D)`, row by row.
+            condition: Noise embedding `(b, D)`; or `(1, D)`, where all samples share a level.
+            modulation: What `SharedModulation` makes of it, `(b, 6 D)` or `(1, 6 D)`.
+            shape: Rows and columns of tokens; their product is `n`.
+            history: What `HistoryProjection` makes of the past; a block with `temporal=False`
+                does not read it.
+            weight: What each token counts, such as the area of its cell, `(b, n)` or `(n,)`.
+
+        Returns:
+            Tokens `(b, n, D)`.
+
+        Raises:
+            ValueError: No history where the block reads one, or a shape that is not the tokens'.
+        """
+        shared = rearrange(modulation, "b (three two d) -> three two b 1 d", three=3, two=2)
+        to_mix, to_cross, to_mlp = shared + rearrange(
+            self.table, "(three two) d -> three two 1 1 d", three=3
+        )
+        gate = self.mix_gate(condition)[:, None]
+        x = torch.addcmul(x, gate, self.mix(modulate(x, to_mix), shape=shape, weight=weight))
+        if self.config.temporal:
+            if history is None:
+                raise ValueError("history: expected HistoryKeys as temporal=True, got None")
+            gate = self.cross_gate(condition)[:, None]
+            x = torch.addcmul(x, gate, self.cross(modulate(x, to_cross), history))
+        out: Tensor = x + self.mlp(modulate(x, to_mlp))
+        return out
+
+
+def modulate(x: Tensor, by: Tensor) -> Tensor:
+    """Return the layer norm of `x (b, n, D)` with the shift and scale `by (2, b, 1, D)`."""
+    shift, scale = by
+    return torch.addcmul(shift, nn.functional.layer_norm(x, x.shape[-1:]), 1 + scale)

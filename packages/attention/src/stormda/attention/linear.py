@@ -1,0 +1,184 @@
+"""Global attention whose cost grows with the number of tokens, not with its square.
+
+    y_i = (S^T phi(q_i) + eps s) / (phi(q_i)^T z + eps c)
+
+    S = sum_j w_j phi(k_j) v_j^T,   z = sum_j w_j phi(k_j),   s = sum_j w_j v_j,   c = sum_j w_j
+
+The four sums are all that a query sees of the keys. They add over any split of the tokens: over
+chunks, over files and over processes. Where a query matches no key the answer is the weighted
+mean of the values; constant values stay constant.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from stormda.attention.arguments import check_heads, check_keys, exactly, wide
+from stormda.attention.features import Feature, relu
+
+EPSILON = 1e-6
+"""The weight of the mean of the values beside the matches of a query."""
+
+Reduce = Callable[[Tensor], Tensor]
+"""A differentiable sum of a tensor over the processes that share the tokens."""
+
+
+@dataclass(frozen=True)
+class LinearState:
+    """What all keys and values say to any query, in a size that does not depend on their number.
+
+    Examples:
+        >>> k, v = torch.rand(2, 6, 4), torch.rand(2, 6, 3)
+        >>> first = LinearState.from_tokens(k[:, :2], v[:, :2])
+        >>> rest = LinearState.from_tokens(k[:, 2:], v[:, 2:])
+        >>> (first + rest).apply(torch.rand(2, 5, 4)).shape
+        torch.Size([2, 5, 3])
+    """
+
+    kv: Tensor
+    """S, `(*batch, h, d, e)`."""
+
+    z: Tensor
+    """The sum of the features, `(*batch, h, d)`."""
+
+    s: Tensor
+    """The sum of the values, `(*batch, h, e)`."""
+
+    c: Tensor
+    """The sum of the weights, `(*batch, h)`."""
+
+    @classmethod
+    def from_tokens(
+        cls, k: Tensor, v: Tensor, *, weight: Tensor | None = None, mask: Tensor | None = None
+    ) -> "LinearState":
+        """Sum over tokens, in float32 at least.
+
+        Args:
+            k: Features of the keys, not negative, `(*batch, h, m, d)`.
+            v: Values `(*batch, h, m, e)`.
+            weight: What each key counts, such as the area of its cell, `(*batch, m)` or
+                broadcastable to it; not negative.
+            mask: True where a key counts, `(*batch, m)` or broadcastable to it.
+
+        Returns:
+            The state of these tokens.
+
+        Raises:
+            ValueError: Shapes that do not belong together, or a mask that is not boolean.
+        """
+        check_heads(k, k, v)
+        check_keys(k.shape[-2], weight, mask)
+        with exactly(k):
+            k, v = wide(k), wide(v)
+            w = key_weights(weight, mask, like=k)
+            if w is None:
+                c = k.new_full(k.shape[:-2], k.shape[-2])
+                return cls((v.mT @ k).mT, k.sum(-2), v.sum(-2), c)
+            k, s = k * w[..., None], (w[..., None, :] @ v).squeeze(-2)
+            return cls((v.mT @ k).mT, k.sum(-2), s, w.sum(-1).expand(k.shape[:-2]))
+
+    def __add__(self, other: "LinearState") -> "LinearState":
+        """Return the state of the tokens of both."""
+        return LinearState(
+            self.kv + other.kv, self.z + other.z, self.s + other.s, self.c + other.c
+        )
+
+    def reduce(self, fn: Reduce) -> "LinearState":
+        """Return the state after one call of `fn` on all of its `h (d e + d + e + 1)` numbers.
+
+        Args:
+            fn: Takes and returns a tensor `(*batch, h, d e + d + e + 1)`.
+
+        Returns:
+            The state over the tokens of all who took part in `fn`.
+
+        Examples:
+            >>> state = LinearState.from_tokens(torch.rand(2, 6, 4), torch.rand(2, 6, 3))
+            >>> state.reduce(lambda packed: 2 * packed).c
+            tensor([12., 12.])
+        """
+        parts = (self.kv.flatten(-2), self.z, self.s, self.c[..., None])
+        packed = fn(torch.cat(parts, -1))
+        kv, z, s, c = torch.split(packed, [part.shape[-1] for part in parts], -1)
+        kv = rearrange(kv, "... (d e) -> ... d e", d=z.shape[-1])
+        return LinearState(kv, z, s, c.squeeze(-1))
+
+    def apply(self, q: Tensor) -> Tensor:
+        """Answer queries.
+
+        Args:
+            q: Features of the queries, not negative, `(*batch, h, n, d)`.
+
+        Returns:
+            Means of the values `(*batch, h, n, e)`, in float32 at least; zero where the weights
+            of all keys are zero.
+
+        Raises:
+            ValueError: Features of another number than the state's.
+        """
+        if q.shape[-1] != self.z.shape[-1]:
+            raise ValueError(
+                f"q: expected (..., n, d) with d={self.z.shape[-1]}, got {tuple(q.shape)}"
+            )
+        with exactly(q):
+            q = wide(q)
+            empty = (self.c == 0).to(self.c.dtype)  # no key at all: every sum is zero
+            mean = self.s / (self.c + empty)[..., None]
+            # The sums about the mean leave nothing of constant values but the mean itself.
+            kv = self.kv - self.z[..., :, None] * mean[..., None, :]
+            matches = q @ self.z[..., None] + (EPSILON * self.c + empty)[..., None, None]
+            return torch.addcmul(mean[..., None, :], q @ kv, matches.reciprocal())
+
+
+def key_weights(weight: Tensor | None, mask: Tensor | None, *, like: Tensor) -> Tensor | None:
+    """Return `weight * mask` for all heads, `(*batch, 1, m)`; None where all count alike."""
+    if weight is None and mask is None:
+        return None
+    w = like.new_ones(()) if weight is None else weight.to(like.dtype)
+    w = w if mask is None else w * mask
+    return w.expand(*w.shape[:-1], like.shape[-2]).unsqueeze(-2)
+
+
+def linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    feature: Feature = relu,
+    weight: Tensor | None = None,
+    mask: Tensor | None = None,
+    reduce: Reduce | None = None,
+) -> Tensor:
+    """Mix `v` with weights proportional to `feature(q)^T feature(k)`, at O(n + m) cost.
+
+    Source: Katharopoulos et al. (2020), Transformers are RNNs, eq. 5,
+    https://arxiv.org/abs/2006.16236; with weights of the keys and the mean as a default answer.
+
+    Args:
+        q: Queries `(*batch, h, n, d)`.
+        k: Keys `(*batch, h, m, d)`.
+        v: Values `(*batch, h, m, e)`.
+        feature: Maps queries and keys to non-negative features.
+        weight: What each key counts, such as the area of its cell, `(*batch, m)` or broadcastable
+            to it; not negative.
+        mask: True where a key counts, `(*batch, m)` or broadcastable to it.
+        reduce: A differentiable sum over the processes that hold the other tokens; called once.
+
+    Returns:
+        The answers `(*batch, h, n, e)` in the dtype of `v`. Sums are kept in float32 at least.
+
+    Raises:
+        ValueError: Shapes that do not belong together, or a mask that is not boolean.
+
+    Examples:
+        >>> q, k, v = torch.rand(3, 1, 8, 100, 32).unbind()
+        >>> linear_attention(q, k, v).shape
+        torch.Size([1, 8, 100, 32])
+    """
+    check_heads(q, k, v)
+    state = LinearState.from_tokens(feature(k), v, weight=weight, mask=mask)
+    state = state if reduce is None else state.reduce(reduce)
+    return state.apply(feature(q)).to(v.dtype)
