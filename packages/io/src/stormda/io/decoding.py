@@ -1,0 +1,150 @@
+"""Stored numbers to physical values and a mask of the valid ones.
+
+    compare with fill values -> compare with the valid range -> unpack -> convert units
+
+Both comparisons are made on the numbers as they are stored, and each file is decoded by its own
+attributes: packing differs between files, and fill values do not survive scaling. The arithmetic
+is float64; the result is cast to float32 once.
+
+Source: CF Conventions 1.11, sections 2.5.1 and 8.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormda.io.units import Unit
+
+DEFAULT_FILL = 9.969209968386869e36
+"""What the NetCDF library leaves in a float that nobody wrote (netcdf.h, NC_FILL_FLOAT)."""
+
+Attributes = Mapping[str, object]
+
+
+def decode(
+    raw: NDArray[Any], attributes: Attributes, unit: Unit | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return a stored array as float32 values and the mask of the valid ones.
+
+    Args:
+        raw: The stored numbers, any shape.
+        attributes: The variable's own attributes.
+        unit: The unit they are converted from, to SI; None leaves them as they are.
+
+    Returns:
+        Values, 0 where they are missing, and a bool mask, True where they are valid.
+
+    Raises:
+        ValueError: If the packing is not usable or a valid value is infinite.
+
+    Examples:
+        >>> raw = np.array([0, 100, -999], np.int16)
+        >>> decode(raw, {"scale_factor": 0.1, "_FillValue": np.int16(-999)}, None)
+        (array([ 0., 10.,  0.], dtype=float32), array([ True,  True, False]))
+    """
+    values, valid = decode_exactly(raw, attributes)
+    if unit is not None:
+        values = unit.to_si(values)
+    with np.errstate(over="ignore"):  # an overflow is reported below, with its place
+        result = np.where(valid, values, 0.0).astype(np.float32)
+    if not np.isfinite(result).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
+        raise ValueError(f"expected finite values, got {values[where]} at index {where}")
+    return result, valid
+
+
+def decode_exactly(
+    raw: NDArray[Any], attributes: Attributes
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return a stored array unpacked in float64, and the mask of the valid values.
+
+    Examples:
+        >>> decode_exactly(np.array([1.0, np.nan]), {"add_offset": 2.0})
+        (array([ 3., nan]), array([ True, False]))
+    """
+    raw = _unsigned(raw, attributes)
+    scale, offset = _packing(attributes)
+    valid = ~_filled(raw, attributes)
+    values = raw.astype(np.float64) * scale + offset
+    low, high = _valid_range(attributes)
+    if low is not None or high is not None:
+        unpacked = _unpacked_range_type(raw, attributes)
+        valid &= _between(raw if unpacked is None else values.astype(unpacked), low, high)
+    return values, valid
+
+
+def _unsigned(raw: NDArray[Any], attributes: Attributes) -> NDArray[Any]:
+    """Reinterpret NetCDF-3's signed integers where `_Unsigned` says so."""
+    if str(attributes.get("_Unsigned", "")).lower() != "true" or raw.dtype.kind != "i":
+        return raw
+    return raw.astype(raw.dtype.newbyteorder("=")).view(f"u{raw.dtype.itemsize}")
+
+
+def _packing(attributes: Attributes) -> tuple[float, float]:
+    scale = _number(attributes, "scale_factor", 1.0)
+    offset = _number(attributes, "add_offset", 0.0)
+    if not np.isfinite(scale) or scale == 0.0:
+        raise ValueError(f"scale_factor: expected a finite number other than 0, got {scale}")
+    if not np.isfinite(offset):
+        raise ValueError(f"add_offset: expected a finite number, got {offset}")
+    return scale, offset
+
+
+def _filled(raw: NDArray[Any], attributes: Attributes) -> NDArray[np.bool_]:
+    """Tell which numbers stand for missing: NaN, the file's own codes, the library's default."""
+    codes = [DEFAULT_FILL] if raw.dtype.kind == "f" else []
+    for name in ("_FillValue", "missing_value"):
+        codes += _numbers(attributes, name)
+    missing = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
+    for code in codes:
+        missing |= raw == _as_stored(code, raw.dtype)
+    return missing
+
+
+def _as_stored(code: float, dtype: np.dtype[Any]) -> float:
+    """Round a code to what the array's type can hold, so that 1e20 equals a stored 1e20."""
+    with np.errstate(over="ignore"):
+        return float(np.float64(code).astype(dtype)) if dtype.kind == "f" else code
+
+
+def _valid_range(attributes: Attributes) -> tuple[float | None, float | None]:
+    limits = _numbers(attributes, "valid_range")
+    if len(limits) == 2:
+        return limits[0], limits[1]
+    low, high = _numbers(attributes, "valid_min"), _numbers(attributes, "valid_max")
+    return (low[0] if low else None), (high[0] if high else None)
+
+
+def _unpacked_range_type(raw: NDArray[Any], attributes: Attributes) -> np.dtype[Any] | None:
+    """Return the type of a valid range of unpacked numbers; None if it is of stored ones.
+
+    A range of packed integers is of unpacked numbers if it is floating.
+    """
+    names = ("valid_range", "valid_min", "valid_max")
+    kind = np.result_type(*(np.asarray(attributes[name]) for name in names if name in attributes))
+    packed = "scale_factor" in attributes or "add_offset" in attributes
+    return kind if packed and raw.dtype.kind in "iu" and kind.kind == "f" else None
+
+
+def _between(values: NDArray[Any], low: float | None, high: float | None) -> NDArray[np.bool_]:
+    inside = np.ones(values.shape, bool)
+    if low is not None:
+        inside &= values >= _as_stored(low, values.dtype)
+    if high is not None:
+        inside &= values <= _as_stored(high, values.dtype)
+    return inside
+
+
+def _number(attributes: Attributes, name: str, default: float) -> float:
+    numbers = _numbers(attributes, name)
+    return numbers[0] if numbers else default
+
+
+def _numbers(attributes: Attributes, name: str) -> list[float]:
+    """Return an attribute's numbers; none where it is absent or is text."""
+    array = np.atleast_1d(np.asarray(attributes.get(name, [])))
+    return [float(x) for x in array.ravel()] if array.dtype.kind in "iuf" else []

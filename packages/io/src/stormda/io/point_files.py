@@ -1,0 +1,168 @@
+"""Writing observations as a CF point file.
+
+One dimension, `obs`, with time, position, one variable for each quantity and one for its error.
+`observed_variable` says which quantity a row measured, so that reading the file gives back exactly
+the rows that were written, and the counts of what was refused.
+
+Source: CF Conventions 1.11, chapter 9 and appendix H.1.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormda.io.cf_file import CFLayout, CFVariable, create_cf
+from stormda.io.observations import PLANE, SPHERE, ObservationTable
+from stormda.io.times import encode_times, time_attributes
+from stormda.io.units import temperature_attributes
+
+OBSERVED = "observed_variable"
+"""The variable that says, by number, which quantity a row measured."""
+
+REJECTED = "rejected"
+"""The global attribute that holds, as JSON, how many candidates were refused, by reason."""
+
+_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
+_RESERVED = {"time", "obs", OBSERVED, "platform", "platform_strlen", *SPHERE, *PLANE}
+
+_PLACES = {
+    "lat": {"standard_name": "latitude", "units": "degrees_north"},
+    "lon": {"standard_name": "longitude", "units": "degrees_east"},
+    "y": {"standard_name": "projection_y_coordinate", "units": "m"},
+    "x": {"standard_name": "projection_x_coordinate", "units": "m"},
+}
+
+
+def write_observations(
+    path: str | Path,
+    table: ObservationTable,
+    *,
+    attributes: Mapping[str, Mapping[str, str]] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a table to a CF point file, which appears complete or not at all.
+
+    Args:
+        path: The file.
+        table: At least one observation, each with a named variable.
+        attributes: More CF attributes of each variable, such as its `standard_name`.
+        provenance: Where the observations come from, as JSON can hold it.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: If the file exists and may not be replaced.
+        ValueError: If the table is empty or a variable's name cannot be used in a file.
+
+    Examples:
+        >>> import tempfile
+        >>> from stormda.io import observation_table, read_observations
+        >>> table = observation_table(
+        ...     time="2000-01-01", y=[0.0, 1e5], x=[0.0, 2e5], value=[0.1, -0.2], error=0.1,
+        ...     variable="theta", units={"theta": "1"})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_observations(Path(folder, "obs.nc"), table)
+        ...     read_observations(Path(folder, "obs.nc")).value
+        array([ 0.1, -0.2])
+    """
+    names = _names(table)
+    variables = {**_places(table), **_row_labels(table, names)}
+    for name in names:
+        variables |= _quantity(table, name, (attributes or {}).get(name, {}))
+    sizes = {
+        dim: size
+        for variable in variables.values()
+        if variable.data is not None
+        for dim, size in zip(variable.dims, variable.data.shape, strict=True)
+    }
+    layout = CFLayout(
+        dimensions=sizes,
+        variables=variables,
+        attributes={"featureType": "point", REJECTED: json.dumps(table.rejected, sort_keys=True)},
+        provenance=provenance or {},
+    )
+    with create_cf(path, layout, overwrite=overwrite):
+        pass  # every variable has its data
+
+
+def _names(table: ObservationTable) -> list[str]:
+    """Return the variables observed, checked to be names that a file can hold."""
+    names = [str(name) for name in np.unique(table.variable)]
+    if not names:
+        raise ValueError("table: expected at least one observation, got none")
+    for name in names:
+        if not _NAME.fullmatch(name) or name in _RESERVED:
+            raise ValueError(
+                "table: expected variable names of letters, digits and underscores other than "
+                f"{sorted(_RESERVED)}, got {name!r}"
+            )
+    return names
+
+
+def _places(table: ObservationTable) -> dict[str, CFVariable]:
+    """Describe when and where each observation was made."""
+    attributes = {key: text for key, text in time_attributes().items() if key != "axis"}
+    time = CFVariable(dims=("obs",), attributes=attributes, data=encode_times(table.time))
+    columns = zip(table.dims, table.position.T, strict=True)
+    return {
+        "time": time,
+        **{
+            name: CFVariable(dims=("obs",), attributes=_PLACES[name], data=np.array(column))
+            for name, column in columns
+        },
+    }
+
+
+def _row_labels(table: ObservationTable, names: Sequence[str]) -> dict[str, CFVariable]:
+    """Describe which quantity, and if known which platform, each row is of."""
+    flags = {
+        "long_name": "which variable was observed",
+        "flag_values": np.arange(len(names), dtype=np.int32),
+        "flag_meanings": " ".join(names),
+    }
+    numbers = np.searchsorted(names, table.variable).astype(np.int32)
+    labels = {OBSERVED: CFVariable(dims=("obs",), attributes=flags, data=numbers)}
+    if np.any(table.platform != ""):
+        letters = np.char.encode(table.platform, "utf-8")
+        labels["platform"] = CFVariable(
+            dims=("obs", "platform_strlen"),
+            attributes={"long_name": "platform"},
+            data=letters.view("S1").reshape(len(table), -1),
+        )
+    return labels
+
+
+def _quantity(
+    table: ObservationTable, name: str, attributes: Mapping[str, str]
+) -> dict[str, CFVariable]:
+    """Describe one quantity and its error, both missing in the rows that measured another."""
+    shared = {"coordinates": " ".join(("time", *table.dims))}
+    if table.units.get(name):
+        shared["units"] = table.units[name]
+    on_scale, difference = (
+        temperature_attributes(table.units.get(name) or "1", difference=d) for d in (False, True)
+    )
+    error = {"long_name": f"standard deviation of the error of {name}", **shared, **difference}
+    if "standard_name" in attributes:
+        error["standard_name"] = f"{attributes['standard_name']} standard_error"
+    ancillary = {"ancillary_variables": f"{name}_error"}
+    own = {"long_name": name, **shared, **on_scale, **attributes, **ancillary}
+    mine = table.variable == name
+    return {
+        name: _only_where(mine, table.value, own),
+        f"{name}_error": _only_where(mine, table.error, error),
+    }
+
+
+def _only_where(
+    mine: NDArray[np.bool_], values: NDArray[np.float64], attributes: Mapping[str, str]
+) -> CFVariable:
+    data = np.where(mine, values, np.nan)
+    return CFVariable(dims=("obs",), attributes=attributes, data=data, fill=np.nan)

@@ -1,0 +1,151 @@
+"""From what a caller asks for to indices: frames by number or date, tiles that wrap.
+
+A date selects every frame within its own precision: `"2019-03-01"` is that whole day, and a slice
+of dates includes both its ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormda.grid import Span
+
+Date = str | np.datetime64
+TimeSelection = None | int | Date | slice | Sequence[int | Date] | NDArray[np.generic]
+Tile = tuple[slice | Span, slice | Span]
+
+
+def select_frames(times: NDArray[np.datetime64], selection: TimeSelection) -> NDArray[np.int64]:
+    """Return the numbers of the selected frames, in the order asked for.
+
+    Args:
+        times: All times, sorted, shape (n,).
+        selection: None for all, a number, a date, a slice of either, or a list of either.
+
+    Raises:
+        ValueError: If a number is out of range, or nothing is selected.
+
+    Examples:
+        >>> times = np.arange("2019-03-01", "2019-03-04", 12, "datetime64[h]")
+        >>> select_frames(times, "2019-03-02")
+        array([2, 3])
+        >>> select_frames(times, slice("2019-03-02T12", None))
+        array([3, 4, 5])
+    """
+    if selection is None:
+        return np.arange(len(times))
+    if isinstance(selection, slice):
+        chosen = _between(times, selection)
+    elif isinstance(selection, str | np.datetime64):
+        chosen = _between(times, slice(selection, selection))
+    elif isinstance(selection, int | np.integer):
+        chosen = np.array([selection])
+    else:
+        chosen = _each(times, selection)
+    return _within(chosen, len(times), selection)
+
+
+def select_axis(size: int, selection: int | slice | None, argument: str) -> int | slice:
+    """Return a checked index of one axis: a number, which drops the axis, or a slice.
+
+    Raises:
+        ValueError: If the index is out of range or the slice is empty.
+
+    Examples:
+        >>> select_axis(3, -1, "level")
+        2
+    """
+    if selection is None:
+        return slice(None)
+    if isinstance(selection, slice):
+        if not range(size)[selection]:
+            raise ValueError(f"{argument}: expected a slice within 0 to {size}, got {selection}")
+        return selection
+    if not -size <= selection < size:
+        raise ValueError(f"{argument}: expected an index below {size}, got {selection}")
+    return int(selection) % size
+
+
+def slabs(window: slice | Span, size: int, *, periodic: bool, argument: str) -> list[slice]:
+    """Split a window along one axis into runs of stored cells, wrapping where the axis does.
+
+    Args:
+        window: From `start` to `stop`; below 0 and beyond `size` it wraps.
+        size: Cells along the axis.
+        periodic: Whether the axis wraps.
+        argument: What to call the window in an error.
+
+    Raises:
+        ValueError: If the window is empty, or leaves an axis that does not wrap.
+
+    Examples:
+        >>> slabs(slice(-2, 3), 8, periodic=True, argument="tile")
+        [slice(6, 8, None), slice(0, 3, None)]
+    """
+    start = 0 if window.start is None else int(window.start)
+    stop = size if window.stop is None else int(window.stop)
+    strided = isinstance(window, slice) and window.step not in (None, 1)
+    if strided or start >= stop or not (periodic or (start >= 0 and stop <= size)):
+        bounds = "that may wrap" if periodic else f"within 0 to {size}"
+        raise ValueError(f"{argument}: expected a window of cells {bounds}, got {window}")
+    runs = []
+    while start < stop:
+        first = start % size
+        length = min(size - first, stop - start)
+        runs.append(slice(first, first + length))
+        start += length
+    return runs
+
+
+def _between(times: NDArray[np.datetime64], selection: slice) -> NDArray[np.int64]:
+    """Resolve a slice of numbers, or of dates with both ends included."""
+    ends = (selection.start, selection.stop)
+    if not any(isinstance(end, str | np.datetime64) for end in ends):
+        return np.arange(len(times))[selection]
+    low = 0 if ends[0] is None else np.searchsorted(times, _first_second(ends[0]))
+    high = len(times) if ends[1] is None else np.searchsorted(times, _next(ends[1]))
+    return np.arange(low, high)[:: selection.step]
+
+
+def _each(
+    times: NDArray[np.datetime64], selection: Sequence[int | Date] | NDArray[np.generic]
+) -> NDArray[np.int64]:
+    """Resolve a list of numbers, or of dates that must each be a frame's own time."""
+    wanted = np.asarray(selection)
+    if wanted.dtype.kind in "iu":
+        return wanted.astype(np.int64).ravel()
+    dates = np.asarray([_first_second(date) for date in wanted.ravel()], "datetime64[s]")
+    absent = dates[~np.isin(dates, times)]
+    if len(absent):
+        raise ValueError(f"time: expected times of the store, got {absent[0]}")
+    return np.searchsorted(times, dates)
+
+
+def _within(chosen: NDArray[np.int64], frames: int, selection: TimeSelection) -> NDArray[np.int64]:
+    if not len(chosen):
+        raise ValueError(f"time: expected a selection of the {frames} frames, got {selection!r}")
+    if chosen.min() < -frames or chosen.max() >= frames:
+        raise ValueError(f"time: expected frames 0 to {frames - 1}, got {selection!r}")
+    return chosen % frames
+
+
+def _date(date: Date) -> np.datetime64:
+    try:
+        parsed: np.datetime64 = np.datetime64(date)
+    except ValueError:
+        raise ValueError(f"time: expected a date such as '2019-03-01T12', got {date!r}") from None
+    return parsed
+
+
+def _first_second(date: Date) -> np.datetime64:
+    second: np.datetime64 = _date(date).astype("datetime64[s]")
+    return second
+
+
+def _next(date: Date) -> np.datetime64:
+    """Return the first second after the period that a date of its precision names."""
+    second: np.datetime64 = (_date(date) + 1).astype("datetime64[s]")
+    return second

@@ -1,0 +1,235 @@
+"""Files as they are found in the world: what must be read, and what must be refused, and how."""
+
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose, assert_array_equal
+
+from stormda.grid import locate
+from stormda.io import (
+    ColumnMapping,
+    Quantity,
+    Statistics,
+    open_store,
+    passes,
+    read_observations,
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "shape", "first"),
+    [
+        ("grid/era5_t2m_uk_hourly_20190301-16.nc", "t2m", (384, 33, 49), "2019-03-01T00"),
+        ("grid/era5_waves_dutch_20171027-28.nc", "swh", (48, 11, 20), "2017-10-27T00"),
+        ("grid/cmems_waves_dutch_20171028.nc", "VHM0", (8, 27, 51), "2017-10-28T00"),
+        ("grid/mpiesm_tas_monthly_T63_2005H1.nc", "tas", (6, 96, 192), "2005-01-16T12"),
+        ("grid/ncep_uwnd200_ltm.nc", "uwnd", (12, 73, 144), "1970-01-01T00"),
+        ("grid/era5_conus_19950714T12.nc", "sp", (1, 105, 237), "1995-07-14T12"),
+        (
+            "ens/mogreps_uk_t15m_12mem_20181101.nc",
+            "air_temperature",
+            (12, 1, 49, 53),
+            "2018-11-01T03",
+        ),
+        ("ens/mogreps_uk_precip_2mem_3lead.nc", "lwe_precipitation_rate", (2, 3, 200, 200), None),
+        ("ens/era5_eda_zt_3deg_20170101.nc", "z", (10, 2, 2, 61, 120), "2017-01-01T00"),
+    ],
+)
+def test_values_are_those_that_xarray_decodes(real, file, name, shape, first):
+    store = open_store(real / file)
+    values, mask = store.read(name)
+    assert values.shape == shape == store.shape(name)
+    if first is not None:
+        assert store.times[0] == np.datetime64(first)
+    engine = "scipy" if "mpiesm" in file else "h5netcdf"
+    with xr.open_dataset(real / file, engine=engine, decode_times=False) as dataset:
+        other = dataset[name].transpose(*store.variables[name].dims).values.reshape(shape)
+    assert_array_equal(mask, np.isfinite(other))
+    # xarray unpacks int16 in float32: one unit in the last place of pressures near 1e5
+    assert_allclose(values[mask], other[mask], rtol=2e-7)
+
+
+def test_celsius_becomes_kelvin(real):
+    store = open_store(real / "grid/echam5_tsurf_6h_T63_20010101-05.nc")
+    kelvin, _ = store.read("tC", time=0)
+    celsius, _ = open_store(store.paths, units="as_is").read("tC", time=0)
+    assert_allclose(kelvin, celsius + 273.15, rtol=1e-6)  # float32
+    assert store.variables["tC"].units == "K"
+
+
+def test_land_is_masked_by_the_valid_range_or_the_fill_value(real):
+    _, mask = open_store(real / "grid/oisst_v2_20040101.nc").read("sst")
+    assert mask.mean() == pytest.approx(0.667, abs=1e-3)  # the sea in a global 0.25 degree grid
+
+
+def test_the_global_mean_is_weighted_by_area(real):
+    store = open_store(real / "grid/mpiesm_tas_monthly_T63_2005H1.nc")
+    mean = Statistics.from_store(store, ["tas"], time="2005-01").mean("tas")
+    # Gauss 285.437 K, cosine of latitude 285.435 K, unweighted 276.718 K; bounds lie between
+    assert mean == pytest.approx(285.436, abs=0.05)
+
+
+def test_the_spread_of_a_real_ensemble(real):
+    store = open_store(real / "ens/era5_eda_zt_3deg_20170101.nc")
+    z, _ = store.read("z", time=0, level=1)
+    spread = z.std(axis=0)
+    assert spread.mean() / 9.80665 == pytest.approx(1.27, abs=0.01)
+    assert spread[0, 0].std() < 1e-2  # the pole is one point, up to the packing of the source
+    t, _ = store.read("t", time=0, level=0)
+    assert t.std(axis=0).mean() == pytest.approx(0.31, abs=0.005)
+
+
+def test_statistics_of_a_real_variable(real):
+    store = open_store(real / "grid/era5_t2m_uk_hourly_20190301-16.nc")
+    statistics = Statistics.from_store(store, ["t2m"], time=slice(None, "2019-03-12"))
+    x, _ = store.read("t2m", time=slice(0, 288))
+    area = np.broadcast_to(store.grid.area, x.shape)
+    assert_allclose(statistics.mean("t2m"), np.average(x.astype(float), weights=area), rtol=1e-12)
+    assert statistics.variables["t2m"].step_seconds == 3600
+
+
+def test_altimeter_against_wave_model(real):
+    """Bilinear in space, linear in time, where all cells around are sea."""
+    store = open_store(real / "grid/era5_waves_dutch_20171027-28.nc")
+    swh, mask = store.read("swh")
+    track = read_observations(
+        real / "obs/altimetry_northsea_20171026-28.csv", variable="significant_wave_height"
+    )
+    start, end = store.times[[0, -1]]
+    inside = track.within(store.grid).window(start - np.timedelta64(1, "s"), end)
+    matrix = locate(store.grid, inside.lat, inside.lon).matrix(swh[0].size)
+    hour = (inside.time - start).astype(float) / 3600
+    before = np.minimum(hour.astype(int), len(swh) - 2)
+    row, part = np.arange(len(inside)), hour - before
+    at_point = (matrix @ swh.reshape(len(swh), -1).T).T
+    on_land = (matrix @ (~mask).reshape(len(swh), -1).T.astype(float)).T
+    model = (1 - part) * at_point[before, row] + part * at_point[before + 1, row]
+    sea = on_land[before, row] + on_land[before + 1, row] == 0
+    difference = (model - inside.value)[sea]
+    used = inside.where(sea, "missing cells")
+    assert len(used) == 252
+    assert difference.mean() == pytest.approx(-0.07, abs=0.005)
+    assert np.sqrt((difference**2).mean()) == pytest.approx(0.32, abs=0.005)
+    assert used.n_in == 629
+    assert used.rejected == {
+        "missing value": 1,
+        "outside domain": 185,
+        "outside window": 150,
+        "missing cells": 41,
+    }
+    assert len(np.unique(passes(track, gap_seconds=300))) == 12
+
+
+def test_stations_in_csv(real):
+    metar = ColumnMapping(
+        time="Unix_time",
+        lat="Latitude",
+        lon="Longitude",
+        platform="ICAO",
+        time_format="seconds since 1970-01-01",
+        quantities={
+            "temperature": Quantity(column="Temp", units="degC", error=1.0),
+            "wind_direction": Quantity(column="Wdir", units="degree"),
+        },
+    )
+    table = read_observations(real / "obs/metar_20201001T06_lon_lt_-60.csv", metar)
+    assert table.n_in == 2 * 5454
+    direction = table.where(table.variable == "wind_direction", "temperature")
+    assert len(direction) == 5454 - 89
+    assert table.units == {"temperature": "K", "wind_direction": "degree"}
+
+
+def test_a_balloon_and_a_station_in_netcdf(real):
+    sonde = read_observations(real / "obs/sonde_darwin_20060119.112000.cdf", variable="tdry")
+    assert (len(sonde), sonde.rejected) == (1712, {"missing position": 15})
+    station = read_observations(real / "obs/met_sgp_E13_20190101.cdf", variable="temp_mean")
+    assert len(station) == 1440
+    assert_allclose(station.lat, 36.605, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (
+            "quirks/lfs_pointer_as_nc.nc",
+            "expected a NetCDF-3 or NetCDF-4 file, "
+            "got a Git-LFS pointer (fetch the file with `git lfs pull`)",
+        ),
+        (
+            "quirks/arm_met_no_time.nc",
+            "time: expected a coordinate variable of dimension 'time', got none",
+        ),
+        (
+            "quirks/arm_met_integer_time.nc",
+            "time units: expected '<unit> since <date>', got none",
+        ),
+        (
+            "quirks/cf_invalid_units.nc",
+            "time units: expected '<unit> since <date>', got 'wibble'",
+        ),
+        (
+            "quirks/duplicate_time_axis.nc",
+            "time units: expected '<unit> since <date>', got 'mon'",
+        ),
+        (
+            "quirks/coords_fill_value_9e36.nc",
+            "coordinate 'latitude': expected finite numbers, got 210 missing, "
+            "the first at index (24, 7)",
+        ),
+        (
+            "grid/nmc_storm_P_19960105-12.cdf",
+            "time units: expected '<unit> since <date>', got none",
+        ),
+        (
+            "mesh/nemo_tos_201501_330x360.nc",
+            "calendar: expected standard, gregorian or proleptic_gregorian, got '360_day' "
+            "(its days are not those of the Gregorian calendar)",
+        ),
+        (
+            "mesh/eur11_tas_rotated_412x424.nc",
+            "coordinate 'rlat': expected latitude or longitude in degrees, or metres, "
+            "got units 'degrees'",
+        ),
+        (
+            "obs/argo_5900446_prof.nc",
+            "expected latitude and longitude along one dimension each, got 'LATITUDE' along "
+            "('N_PROF',) and 'LONGITUDE' along ('N_PROF',) "
+            "(a curvilinear grid or a list of points)",
+        ),
+    ],
+)
+def test_fields_that_are_refused(real, file, message):
+    path = real / file
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {message}')}$"):
+        open_store(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (
+            "obs/ghcn_snowdepth_20200228_first1000.csv",
+            "expected columns for time, lat and lon, or a mapping that names them, got ['ID', "
+            "'DATETIME', 'ELEMENT', 'DATA_VALUE', 'M_FLAG', 'Q_FLAG', 'S_FLAG', 'OBS_TIME']",
+        ),
+        (
+            "obs/icoads_1899-01-02.csv",
+            "expected text encoded as utf-8-sig, got other bytes at position 3463 "
+            "(name the encoding in the mapping, for instance 'cp1252')",
+        ),
+        (
+            "obs/sao_19950318T00.cdf",
+            "time: expected a variable along 'report', got none",
+        ),
+        (
+            "quirks/arm_met_no_time.nc",
+            "time: expected a variable along 'time', got none",
+        ),
+    ],
+)
+def test_observations_that_are_refused(real, file, message):
+    path = real / file
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {message}')}$"):
+        read_observations(path, variable="x")

@@ -1,0 +1,459 @@
+import re
+
+import h5netcdf
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from stormda.grid import LatLonGrid, PlaneGrid, TileLayout
+from stormda.io import open_store
+
+LAT = (("lat",), np.array([50.0, 51.0, 52.0]), {"units": "degrees_north"})
+
+
+def hours(*values, **attributes):
+    units = {"units": "hours since 2019-03-01", **attributes}
+    return ("time",), np.array(values, np.float64), units
+
+
+def numbered(frames, start=0):
+    """A field whose values say where they are: 100 t + 10 row + column."""
+    t, i, j = np.ogrid[start : start + frames, :3, :4]
+    return (100 * t + 10 * i + j).astype(np.float32)
+
+
+def test_what_a_store_knows(field):
+    store = open_store(field(numbered(2)))
+    meta = store.variables["x"]
+    assert (meta.units, meta.dims, meta.shape) == ("K", ("time", "lat", "lon"), (2, 3, 4))
+    assert_array_equal(store.times, np.array(["2019-03-01T00", "2019-03-01T01"], "datetime64[s]"))
+    assert store.times.dtype == "datetime64[s]"
+    assert store.grid == LatLonGrid([50, 51, 52], [0, 1, 2, 3])
+    assert store.axes("x") == ("T", "Y", "X")
+    assert store.shape("x") == (2, 3, 4)
+    assert len(store.members) == len(store.levels) == 0
+
+
+def test_values_come_beside_a_mask(field):
+    data = numbered(2)
+    data[1, 2, 3] = -999
+    store = open_store(field(data, {"units": "degC", "_FillValue": np.float32(-999)}))
+    values, mask = store.read("x")
+    assert values.dtype == np.float32
+    assert mask.dtype == np.bool_
+    assert not mask[1, 2, 3]
+    assert mask.sum() == 23
+    expected = np.where(mask, data + 273.15, 0).astype(np.float32)
+    assert_array_equal(values, expected)
+
+
+def test_units_can_be_left_as_they_are(field):
+    store = open_store(field(numbered(1), {"units": "degC"}), units="as_is")
+    assert store.variables["x"].units == "degC"
+    assert_array_equal(store.read("x")[0], numbered(1))
+
+
+def test_parts_are_parts_of_the_whole(field):
+    store = open_store(field(numbered(5)))
+    whole, _ = store.read("x")
+    assert_array_equal(store.read("x", time=-1)[0], whole[-1:])
+    assert_array_equal(store.read("x", time=slice(1, 4, 2))[0], whole[1:4:2])
+    assert_array_equal(store.read("x", time=[3, 0, 3])[0], whole[[3, 0, 3]])
+    assert_array_equal(store.read("x", time="2019-03-01T02")[0], whole[2:3])
+    assert_array_equal(store.read("x", tile=(slice(1, 3), slice(0, 2)))[0], whole[:, 1:3, :2])
+
+
+def test_tiles_of_a_global_grid_wrap(field):
+    lon = (("lon",), np.array([0.0, 90.0, 180.0, 270.0]), {"units": "degrees_east"})
+    store = open_store(field(numbered(2), lon=lon))
+    layout = TileLayout((3, 4), tiles=(1, 2), halo=(1, 1), periodic=True)
+    whole, _ = store.read("x")
+    for i, window in enumerate(layout.windows()):
+        assert_array_equal(store.read("x", tile=window.extended)[0], layout.take(whole, i))
+
+
+def test_dimensions_in_any_order(write):
+    shape = {"lon": 4, "member": 2, "lat": 3, "lev": 2, "time": 2}
+    data = np.arange(96, dtype=np.float32).reshape(*shape.values())
+    path = write(
+        {
+            "time": hours(0, 1),
+            "lat": LAT,
+            "lon": (("lon",), np.arange(4.0), {"units": "degrees_east"}),
+            "lev": (("lev",), np.array([850.0, 500.0]), {"units": "hPa", "positive": "down"}),
+            "member": (("member",), np.array([3, 7]), {}),
+            "x": (tuple(shape), data, {"units": "K"}),
+        }
+    )
+    store = open_store(path)
+    assert store.axes("x") == ("E", "T", "Z", "Y", "X")
+    assert_array_equal(store.members, [3, 7])
+    assert_array_equal(store.levels["lev"].values, [85000.0, 50000.0])
+    assert store.levels["lev"].units == "Pa"
+    whole, _ = store.read("x")
+    assert_array_equal(whole, np.einsum("xeyzt->etzyx", data))
+    assert_array_equal(store.read("x", level=1)[0], whole[:, :, 1])
+    assert_array_equal(store.read("x", level=slice(1, 2))[0], whole[:, :, 1:2])
+    assert_array_equal(store.read("x", member=0, level=0, time=1)[0], whole[0, 1:2, 0])
+    assert_array_equal(store.read("x", member=slice(1, 2))[0], whole[1:2])
+
+
+def test_levels_and_members_without_coordinates_are_numbered(field):
+    x = (("member", "lev", "lat", "lon"), np.zeros((2, 3, 3, 4)), {"units": "K"})
+    store = open_store(field(x=x))
+    assert_array_equal(store.members, [0, 1])
+    assert_array_equal(store.levels["lev"].values, [0.0, 1.0, 2.0])
+
+
+def test_a_scalar_time_is_one_frame(field):
+    time = ((), np.array(6.0), {"units": "hours since 2019-03-01"})
+    x = (("lat", "lon"), numbered(1)[0], {"units": "K"})
+    store = open_store(field(time=time, x=x))
+    assert_array_equal(store.times, np.array(["2019-03-01T06"], "datetime64[s]"))
+    assert_array_equal(store.read("x", time="2019-03-01")[0], numbered(1))
+
+
+def test_static_fields_have_one_frame(field):
+    z = (("lat", "lon"), numbered(1)[0], {"units": "m"})
+    store = open_store(field(numbered(3), z=z))
+    assert store.shape("z") == (1, 3, 4)
+    assert_array_equal(store.read("z")[0], numbered(1))
+    assert_array_equal(store.read("z", time=0)[0], numbered(1))
+    with pytest.raises(ValueError, match=r"^time: expected frames 0 to 0, got 1$"):
+        store.read("z", time=1)
+
+
+def test_the_valid_time_goes_before_the_start_of_the_forecast(field):
+    start = hours(0, 0, standard_name="forecast_reference_time")
+    valid = (("time",), np.array([6.0, 12.0]), {"units": "hours since 2019-03-01"})
+    valid[2]["standard_name"] = "time"
+    store = open_store(field(time=start, valid_time=valid))
+    assert_array_equal(store.times, np.array(["2019-03-01T06", "2019-03-01T12"], "datetime64[s]"))
+
+
+def test_a_plane_in_kilometres(field):
+    y = (("y",), np.array([10.0, 12.0, 14.0]), {"units": "km"})
+    x = (("x",), np.array([0.0, 3.0, 6.0, 9.0]), {"units": "km", "periodic": np.int32(1)})
+    t = (("time", "y", "x"), numbered(2), {"units": "K"})
+    store = open_store(field(lat=None, lon=None, x=x, y=y, t=t))
+    assert store.grid == PlaneGrid((3, 4), (2e3, 3e3), (False, True), origin_m=(1e4, 0.0))
+
+
+def test_latitude_bounds_of_a_file_are_used(field):
+    lat = (LAT[0], LAT[1], {"units": "degrees_north", "bounds": "lat_bnds"})
+    edges = np.array([[49.0, 50.2], [50.2, 51.9], [51.9, 53.0]])
+    store = open_store(field(lat=lat, lat_bnds=(("lat", "nv"), edges, {})))
+    assert store.grid == LatLonGrid(LAT[1], np.arange(4.0), edges)
+
+
+def test_netcdf_4_and_netcdf_3_are_one(field, tmp_path):
+    three = open_store(field(numbered(2)))
+    with h5netcdf.File(tmp_path / "four.nc", "w") as file:
+        file.dimensions = {"time": 2, "lat": 3, "lon": 4}
+        for name, dims, data, units in (
+            ("time", ("time",), np.arange(2), "hours since 2019-03-01"),
+            ("lat", ("lat",), np.array([50.0, 51, 52]), "degrees_north"),
+            ("lon", ("lon",), np.arange(4.0), "degrees_east"),
+            ("x", ("time", "lat", "lon"), numbered(2), "K"),
+        ):
+            file.create_variable(name, dims, data=data).attrs["units"] = units
+    four = open_store(tmp_path / "four.nc")
+    assert_array_equal(four.read("x")[0], three.read("x")[0])
+    assert_array_equal(four.times, three.times)
+    assert four.grid == three.grid
+
+
+def test_variables_can_be_renamed(field):
+    store = open_store(field(numbered(1)), names={"t2m": "x"})
+    assert [*store.variables] == ["t2m"]
+    assert store.variables["t2m"].name == "t2m"
+    assert_array_equal(store.read("t2m")[0], numbered(1))
+
+
+def test_checksums_are_those_of_the_files(field):
+    path = field()
+    [(name, digest)] = open_store(path).sha256().items()
+    assert (name, len(digest)) == (str(path), 64)
+
+
+class TestSeveralFiles:
+    def test_they_follow_in_time_whatever_their_order(self, field):
+        """Each is decoded by its own packing and its own reference date."""
+        packed = {"units": "K", "scale_factor": 2.0, "add_offset": 200.0}
+        late = field((numbered(2, start=3) - 200) / 2, packed, "a.nc", time=hours(3, 4))
+        early = field(numbered(3), None, "b.nc")
+        store = open_store([late, early])
+        assert [path.name for path in store.paths] == ["b.nc", "a.nc"]
+        assert store.variables["x"].shape == (5, 3, 4)
+        assert_array_equal(store.read("x")[0], numbered(5))
+        assert_array_equal(store.read("x", time=slice(2, 4))[0], numbered(5)[2:4])
+        assert_array_equal(store.read("x", time=[4, 1, 3, 0])[0], numbered(5)[[4, 1, 3, 0]])
+
+    def test_a_pattern(self, field, tmp_path):
+        field(name="a1.nc")
+        field(name="a2.nc", time=hours(5, 6))
+        assert len(open_store(f"{tmp_path}/a*.nc").times) == 4
+
+    def test_other_units_of_the_same_kind_are_converted(self, field):
+        one = field(numbered(1), {"units": "K"}, "a.nc")
+        two = field(numbered(1), {"units": "degC"}, "b.nc", time=hours(1))
+        values, _ = open_store([one, two]).read("x")
+        np.testing.assert_allclose(values[1] - values[0], 273.15, rtol=1e-6)  # float32
+
+    @pytest.mark.parametrize(
+        ("times", "fault"),
+        [((1, 2), "both hold 2019-03-01T01:00:00"), ((0.5, 2), "their times interleave")],
+    )
+    def test_overlap(self, field, times, fault):
+        one, two = field(name="a.nc"), field(name="b.nc", time=hours(*times))
+        start = np.datetime64("2019-03-01", "s") + int(times[0] * 3600)
+        message = (
+            f"{two}: expected times after those of {one}, which ends at 2019-03-01T01:00:00, "
+            f"got a file that starts at {start} ({fault})"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            open_store([one, two])
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                {"lat": (("lat",), np.array([50.0, 51.0, 52.5]), {"units": "degrees_north"})},
+                "expected the grid of {one}: expected lat 52.0 at index 2, got 52.5",
+            ),
+            (
+                {"attributes": {"units": "Pa"}},
+                "expected the units of {one}, {{'x': 'K'}}, got {{'x': 'Pa'}}",
+            ),
+            (
+                {"z": (("lat", "lon"), np.zeros((3, 4)), {"units": "m"})},
+                "expected the variables of {one}, ['x'], got ['x', 'z']",
+            ),
+        ],
+    )
+    def test_disagreement(self, field, change, message):
+        one = field(name="a.nc")
+        two = field(name="b.nc", time=hours(2, 3), **change)
+        expected = f"{two}: {message.format(one=one)}"
+        with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+            open_store([one, two])
+
+    def test_files_without_time(self, field):
+        static = {"time": None, "x": (("lat", "lon"), numbered(1)[0], {"units": "K"})}
+        one, two = field(name="a.nc", **static), field(name="b.nc", **static)
+        message = f"{one}: expected a time to put 2 files in order, got none"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            open_store([one, two])
+
+
+class TestBadFiles:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                {"time": hours(0, 0)},
+                "time: expected increasing times, got the same time twice at index 1: "
+                "2019-03-01T00:00:00",
+            ),
+            (
+                {"time": hours(1, 0)},
+                "time: expected increasing times, got a time before the one before it at index 1: "
+                "2019-03-01T00:00:00",
+            ),
+            (
+                {"time": (("time",), np.arange(2), {})},
+                "time units: expected '<unit> since <date>', got none",
+            ),
+            (
+                {"time": None},
+                "time: expected a coordinate variable of dimension 'time', got none",
+            ),
+            (
+                {"time": hours(0, 1, calendar="noleap")},
+                "calendar: expected standard, gregorian or proleptic_gregorian, got 'noleap' "
+                "(its days are not those of the Gregorian calendar)",
+            ),
+            (
+                {"time": hours(0, np.nan)},
+                "coordinate 'time': expected finite numbers, got 1 missing, "
+                "the first at index (1,)",
+            ),
+            (
+                {"lat": (("lat",), np.array([50.0, np.nan, 52.0]), {})},
+                "coordinate 'lat': expected finite numbers, got 1 missing, "
+                "the first at index (1,)",
+            ),
+            (
+                {"lat": (("lat",), np.array([50.0, 9.969209968386869e36, 52.0]), {})},
+                "coordinate 'lat': expected finite numbers, got 1 missing, "
+                "the first at index (1,)",
+            ),
+            (
+                {"lat": (("lat",), np.array([50.0, 51.0, 99.0]), {})},
+                "latitude 'lat': expected degrees between -90 and 90, got 50 to 99",
+            ),
+            (
+                {"lon": (("lon",), np.array([0.0, 1.0, 2.0, 800.0]), {})},
+                "longitude 'lon': expected degrees between -360 and 720, got 0 to 800",
+            ),
+            (
+                {"lat": (("lat",), np.array([50.0, 52.0, 51.0]), {})},
+                "lat: expected strictly increasing or decreasing values, "
+                "got 51.0 after 52.0 at index 2",
+            ),
+            (
+                {"lat": (("lat",), np.array([50.0, 51.0, 52.0]), {"units": "Pa"})},
+                "units: expected a unit that converts to 'degree', got 'Pa'",
+            ),
+            (
+                {"lon": (("lon",), np.array([0.0, 120.0, 240.0, 360.0]), {})},
+                "lon: expected every meridian once, got 360.0 at the end, "
+                "which goes round to 0.0 again: drop the last column",
+            ),
+        ],
+    )
+    def test_axes(self, field, change, message):
+        path = field(**change)
+        with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {message}')}$"):
+            open_store(path)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                {"lat": None, "lon": None},
+                "expected 1-D latitude and longitude, or y and x in metres, "
+                "got coordinates ['time']",
+            ),
+            (
+                {"slat": (("slat",), np.array([50.5, 51.5]), {"units": "degrees_north"})},
+                "latitude: expected one coordinate, got ['lat', 'slat']",
+            ),
+            (
+                {
+                    "lat": (("y", "x"), np.full((3, 4), 50.0), {"units": "degrees_north"}),
+                    "lon": (("y", "x"), np.full((3, 4), 5.0), {"units": "degrees_east"}),
+                    "x": (("y", "x"), np.zeros((3, 4)), {"units": "K"}),
+                },
+                "expected latitude and longitude along one dimension each, got 'lat' along "
+                "('y', 'x') and 'lon' along ('y', 'x') (a curvilinear grid or a list of points)",
+            ),
+            (
+                {"x": (("time",), np.zeros(2), {"units": "K"})},
+                "expected a variable on the grid (lat, lon), got none",
+            ),
+            (
+                {"t0": (("valid_time",), np.zeros(1), {})},
+                "time: expected one dimension, got ['time', 'valid_time']",
+            ),
+            (
+                {"e": (("member", "ens"), np.zeros((2, 2)), {})},
+                "member: expected one dimension, got ['member', 'ens']",
+            ),
+            (
+                {"number": (("number",), np.array([1, 1]), {})},
+                "member: expected distinct whole numbers, got [1.0, 1.0]",
+            ),
+        ],
+    )
+    def test_grids_and_members(self, field, change, message):
+        path = field(**change)
+        with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {message}')}$"):
+            open_store(path)
+
+    @pytest.mark.parametrize(
+        ("y", "message"),
+        [
+            (
+                ([0.0, 1.0, 3.0], "m"),
+                "expected increasing, evenly spaced metres, got 3 values from 0 to 3",
+            ),
+            (
+                ([2.0, 1.0, 0.0], "m"),
+                "expected increasing, evenly spaced metres, got 3 values from 2 to 0",
+            ),
+            (
+                ([0.0, 1.0, 2.0], "degrees"),
+                "expected latitude or longitude in degrees, or metres, got units 'degrees'",
+            ),
+        ],
+    )
+    def test_planes(self, field, y, message):
+        rows = (("y",), np.array(y[0]), {"units": y[1]})
+        cols = (("x",), np.arange(4.0), {"units": "m"})
+        t = (("time", "y", "x"), numbered(2), {"units": "K"})
+        path = field(lat=None, lon=None, y=rows, x=cols, t=t)
+        expected = f"{path}: coordinate 'y': {message}"
+        with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+            open_store(path)
+
+
+class TestBadVariables:
+    """A variable that cannot be read does not keep the others from being read."""
+
+    @pytest.mark.parametrize(
+        ("variable", "message"),
+        [
+            (
+                (("lat", "lon"), np.zeros((3, 4)), {}),
+                "expected units, got none (pass units='as_is' to read it unconverted)",
+            ),
+            (
+                (("lat", "lon"), np.zeros((3, 4)), {"units": "kevin"}),
+                "units: expected a known unit, got 'kevin' (did you mean 'kelvin'?) "
+                "(pass units='as_is' to read it unconverted)",
+            ),
+            (
+                (("lat", "lon"), np.full((3, 4), b"a", "S1"), {"units": "K"}),
+                "expected numbers, got values of type |S1",
+            ),
+            (
+                (("face", "lat", "lon"), np.zeros((2, 3, 4)), {"units": "K"}),
+                "expected at most one dimension each for member, time, level, row and column, "
+                "got ('face', 'lat', 'lon')",
+            ),
+            (
+                (("lat", "lon"), np.full((3, 4), -9.0), {"units": "K", "missing_value": -9.0}),
+                "expected at least one valid value, got 12 missing ones",
+            ),
+            (
+                (("lat", "lon"), np.full((3, 4), np.inf), {"units": "K"}),
+                "expected finite values, got inf at index (0, 0, 0)",
+            ),
+            (
+                (("lat", "lon"), np.zeros((3, 4)), {"units": "K", "scale_factor": 0.0}),
+                "scale_factor: expected a finite number other than 0, got 0.0",
+            ),
+        ],
+    )
+    def test_reading_it(self, field, variable, message):
+        path = field(numbered(2), bad=variable)
+        store = open_store(path)
+        expected = f"{path}: variable 'bad': {message}"
+        with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+            store.read("bad")
+        assert_array_equal(store.read("x")[0], numbered(2))
+
+    def test_a_missing_frame_of_a_variable_is_only_masked(self, field):
+        data = numbered(2)
+        data[1] = np.nan
+        store = open_store(field(data))
+        assert not store.read("x", time=1)[1].any()
+
+    def test_unknown_variable(self, field):
+        path = field(t2m=(("lat", "lon"), np.zeros((3, 4)), {"units": "K"}))
+        message = (
+            f"{path}: expected one of the variables ['t2m', 'x'], got 't2n' (did you mean 't2m'?)"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            open_store(path).read("t2n")
+
+    def test_new_name_for_an_unknown_variable(self, field):
+        path = field()
+        message = f"names: expected a variable of {path} for 't2m', one of ['x'], got 'y'"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            open_store(path, names={"t2m": "y"})
+
+    def test_unknown_choice_of_units(self, field):
+        with pytest.raises(ValueError, match=r"^units: expected 'si' or 'as_is', got 'imperial'$"):
+            open_store(field(), units="imperial")
