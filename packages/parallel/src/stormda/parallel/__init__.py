@@ -1,0 +1,63 @@
+"""Named process meshes, differentiable collectives and safe checkpoints."""
+
+from stormda.parallel.checkpoint import (
+    Checkpoint,
+    intact_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from stormda.parallel.collectives import (
+    copy_in,
+    gather,
+    gather_invariant,
+    psum,
+    reduce_out,
+    scatter_sum,
+    split,
+)
+from stormda.parallel.communicator import Communicator, SelfComm
+from stormda.parallel.gradients import (
+    broadcast_parameters,
+    clip_gradients,
+    gradient_norm,
+    parameter_checksum,
+    sum_gradients,
+)
+from stormda.parallel.interruption import Interruption
+from stormda.parallel.launch import StartedMesh, launch
+from stormda.parallel.manifest import DamagedCheckpoint
+from stormda.parallel.mesh import Mesh
+from stormda.parallel.placement import Placement, read_placement
+from stormda.parallel.sizes import balanced_sizes, members
+from stormda.parallel.torch_comm import TorchComm
+
+__all__ = [
+    "Checkpoint",
+    "Communicator",
+    "DamagedCheckpoint",
+    "Interruption",
+    "Mesh",
+    "Placement",
+    "SelfComm",
+    "StartedMesh",
+    "TorchComm",
+    "balanced_sizes",
+    "broadcast_parameters",
+    "clip_gradients",
+    "copy_in",
+    "gather",
+    "gather_invariant",
+    "gradient_norm",
+    "intact_checkpoints",
+    "launch",
+    "load_checkpoint",
+    "members",
+    "parameter_checksum",
+    "psum",
+    "read_placement",
+    "reduce_out",
+    "save_checkpoint",
+    "scatter_sum",
+    "split",
+    "sum_gradients",
+]

@@ -1,0 +1,237 @@
+"""From a mesh on paper to processes that talk: start, and an end in which nobody waits for ever.
+
+    with launch(Mesh({"replica": -1})) as mesh:
+        sum_gradients(parameters, mesh.comm("replica"))
+
+The same lines run under plain python, torchrun, srun and mpirun. A rank that fails takes the job
+with it: its traceback is printed and the process ends at once, whereupon the others' collectives
+fail or their launcher stops them; a rank that hangs is noticed after `timeout`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, NoReturn
+
+import torch
+import torch.distributed as dist
+
+from stormda.parallel.communicator import Communicator, SelfComm
+from stormda.parallel.mesh import Mesh
+from stormda.parallel.placement import Placement, read_placement
+from stormda.parallel.torch_comm import TorchComm
+
+_BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+
+ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+
+
+class StartedMesh:
+    """A mesh whose processes run and can talk; made by `launch`, closed by the end of `with`.
+
+    Args:
+        mesh: The plan, filled.
+        placement: The place of this process.
+        device: Where this process computes.
+        comms: A communicator for every one of `mesh.subsets()`.
+        owner: Whether closing the mesh ends the process group.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        placement: Placement,
+        device: torch.device,
+        comms: Mapping[tuple[str, ...], Communicator],
+        *,
+        owner: bool,
+    ) -> None:
+        self.mesh, self.placement, self.device = mesh, placement, device
+        self._comms, self._alone = dict(comms), SelfComm(device)
+        self._open = owner
+        self._excepthook = sys.excepthook
+        if owner:
+            sys.excepthook = _ending_job(sys.excepthook)
+
+    @property
+    def rank(self) -> int:
+        """The number of this process in the job, from 0."""
+        return self.placement.rank
+
+    @property
+    def world(self) -> Communicator:
+        """The communicator over all processes."""
+        return self.comm(*self.mesh.names)
+
+    def size(self, axis: str) -> int:
+        """Return the size of an axis."""
+        return self.mesh.size(axis)
+
+    def coordinate(self, axis: str) -> int:
+        """Return where this process is along an axis."""
+        return self.mesh.coordinate(self.rank, axis)
+
+    def comm(self, *axes: str) -> Communicator:
+        """Return the ranks that differ from this one along these axes at most.
+
+        Ranks are numbered in the order of the mesh, whatever the order of the arguments; axes of
+        size 1 add nothing, and where nothing is left the communicator is a `SelfComm`.
+
+        Raises:
+            ValueError: If there is no such axis.
+        """
+        chosen = self.mesh.canonical(axes)
+        return self._comms[chosen] if chosen else self._alone
+
+    def describe(self) -> str:
+        """Return the axes and the place of this process in them, for a log."""
+        place = " ".join(f"{name}={self.coordinate(name)}" for name in self.mesh.names)
+        return (
+            f"{self.mesh.describe()}\n"
+            f"rank {self.rank} of {self.mesh.processes} on {self.device}, "
+            f"started by {self.placement.launcher}: {place}"
+        )
+
+    def close(self) -> None:
+        """Wait for all ranks and end the process group, if this mesh started it."""
+        if not self._open:
+            return
+        self._open = False
+        sys.excepthook = self._excepthook
+        self.world.barrier()
+        dist.destroy_process_group()
+
+    def __enter__(self) -> StartedMesh:
+        """Return the mesh."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the mesh; after an exception, without waiting for ranks that may not come."""
+        if kind is None:
+            self.close()
+
+
+def launch(
+    mesh: Mesh,
+    *,
+    device: torch.device | None = None,
+    timeout: timedelta = timedelta(minutes=10),
+    environment: Mapping[str, str] | None = None,
+) -> StartedMesh:
+    """Start a mesh in whichever way this process was started.
+
+    Under plain python, or any launcher of one process, torch.distributed is not touched. Where
+    the caller has initialised torch.distributed already, its processes are taken and closing the
+    mesh leaves them running.
+
+    Args:
+        mesh: The axes; their product is the number of processes.
+        device: Where this process computes: by default the accelerator of its number on the
+            node, or the CPU where there is none.
+        timeout: How long a collective waits for the other ranks before it fails.
+        environment: The variables that say how the process was started, by default `os.environ`.
+
+    Returns:
+        The started mesh, a context manager.
+
+    Raises:
+        ValueError: If the mesh does not fit the number of processes (the message lists what
+            does), the environment does not say where they meet, or nothing can carry messages
+            between devices of this kind.
+
+    Examples:
+        >>> with launch(Mesh({"replica": -1, "lon": 1}), environment={}) as started:
+        ...     started.size("replica"), started.comm("replica").all_reduce(torch.ones(1))
+        (1, tensor([1.]))
+    """
+    running = dist.is_available() and dist.is_initialized()
+    placement = (
+        _running_placement()
+        if running
+        else read_placement(os.environ if environment is None else environment)
+    )
+    plan = mesh.filled(placement.size)
+    device = _device(placement) if device is None else device
+    starts = placement.size > 1 and not running
+    if starts:
+        _start(placement, device, timeout)
+    return StartedMesh(
+        plan, placement, device, _comms(plan, placement.rank, device, timeout), owner=starts
+    )
+
+
+def _running_placement() -> Placement:
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    return Placement(
+        launcher="the caller",
+        rank=dist.get_rank(),
+        size=dist.get_world_size(),
+        local_rank=local_rank,
+    )
+
+
+def _device(placement: Placement) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", placement.local_rank % torch.cuda.device_count())
+
+
+def _start(placement: Placement, device: torch.device, timeout: timedelta) -> None:
+    if device.type not in _BACKENDS:
+        raise ValueError(
+            f"device: expected {' or '.join(_BACKENDS)} for {placement.size} processes, "
+            f"got {device}"
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        _BACKENDS[device.type],
+        init_method=placement.meeting,
+        rank=placement.rank,
+        world_size=placement.size,
+        timeout=timeout,
+    )
+
+
+def _comms(
+    mesh: Mesh, rank: int, device: torch.device, timeout: timedelta
+) -> dict[tuple[str, ...], Communicator]:
+    """Make this rank's group of every subset of axes, on all ranks in the same order.
+
+    Only a group's own ranks take part in making it, so that the cost does not grow with the
+    number of groups; as every rank goes through the subsets in one order, none waits in a circle.
+    """
+    return {
+        axes: TorchComm(_group(mesh.group(rank, *axes), mesh.processes, timeout), device)
+        for axes in mesh.subsets()
+    }
+
+
+def _group(ranks: list[int], processes: int, timeout: timedelta) -> dist.ProcessGroup | None:
+    if len(ranks) == processes:
+        return None
+    group: dist.ProcessGroup = dist.new_group(
+        ranks, timeout=timeout, use_local_synchronization=True
+    )
+    return group
+
+
+def _ending_job(report: ExceptHook) -> ExceptHook:
+    """Return an excepthook that reports as before and then ends the process at once.
+
+    An ordinary end would wait for threads and communicators that wait for the other ranks.
+    """
+
+    def end(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> NoReturn:
+        report(kind, error, trace)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    return end

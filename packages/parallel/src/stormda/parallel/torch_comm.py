@@ -1,0 +1,120 @@
+"""The communicator over torch.distributed: gloo on processors, NCCL or RCCL on accelerators.
+
+Parts of different lengths are padded to the longest, which every backend can exchange. Floats of
+16 bits are summed in 32, so that a sum over many ranks keeps its digits; float64 stays float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from stormda.parallel.communicator import Communicator, refuse_grad
+from stormda.parallel.sizes import check_root, exchanged_sizes, gathered_sizes, split_sizes
+
+
+class TorchComm(Communicator):
+    """A process group of torch.distributed.
+
+    Args:
+        group: The group; None for all processes. This process must belong to it.
+        device: Where the tensors are.
+
+    Raises:
+        ValueError: If this process does not belong to the group.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     dist.init_process_group(
+        ...         "gloo", init_method=f"file://{file.name}", rank=0, world_size=1
+        ...     )
+        ...     comm = TorchComm()
+        ...     print(comm.all_reduce(torch.ones(2)))
+        ...     dist.destroy_process_group()
+        tensor([1., 1.])
+    """
+
+    def __init__(
+        self, group: dist.ProcessGroup | None = None, device: torch.device | None = None
+    ) -> None:
+        group = dist.group.WORLD if group is None else group
+        if group is None or dist.get_rank(group) < 0:
+            raise ValueError(
+                "group: expected a process group that this process belongs to, got "
+                f"{'none, and torch.distributed is not started' if group is None else group}"
+            )
+        self._group = group
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self.device = device or torch.device("cpu")
+
+    def all_reduce(self, x: Tensor) -> Tensor:
+        """Return the sum of every rank's `x`."""
+        total = _wide(refuse_grad(x)).clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=self._group)
+        return total.to(x.dtype)
+
+    def all_gather(self, x: Tensor, *, dim: int = 0, sizes: Sequence[int] | None = None) -> Tensor:
+        """Return every rank's `x` joined along `dim`."""
+        known = gathered_sizes(refuse_grad(x), self, dim, sizes)
+        part = _padded(x.movedim(dim, 0), max(known))
+        parts = part.new_empty(self.size * len(part), *part.shape[1:])
+        _either("all_gather_single", "all_gather_into_tensor")(parts, part, group=self._group)
+        kept = [p[:n] for p, n in zip(parts.chunk(self.size), known, strict=True)]
+        return torch.cat(kept).movedim(0, dim).contiguous()
+
+    def reduce_scatter(
+        self, x: Tensor, *, dim: int = 0, sizes: Sequence[int] | None = None
+    ) -> Tensor:
+        """Return this rank's part along `dim` of the sum of every rank's `x`."""
+        known = split_sizes(refuse_grad(x), self, dim, sizes)
+        parts = _wide(x).movedim(dim, 0).split_with_sizes(known)
+        addend = torch.cat([_padded(part, max(known)) for part in parts])
+        total = addend.new_empty(max(known), *addend.shape[1:])
+        _either("reduce_scatter_single", "reduce_scatter_tensor")(total, addend, group=self._group)
+        return total[: known[self.rank]].to(x.dtype).movedim(0, dim).contiguous()
+
+    def all_to_all(
+        self, x: Tensor, *, sent: Sequence[int], received: Sequence[int], dim: int = 0
+    ) -> Tensor:
+        """Send the r-th of the `sent` parts of `x` to rank r; join what arrives in rank order."""
+        leaving, arriving = exchanged_sizes(refuse_grad(x), self, dim, sent, received)
+        parts = x.movedim(dim, 0).contiguous()
+        arrived = parts.new_empty(sum(arriving), *parts.shape[1:])
+        dist.all_to_all_single(arrived, parts, arriving, leaving, group=self._group)
+        return arrived.movedim(0, dim).contiguous()
+
+    def broadcast(self, x: Tensor, *, root: int = 0) -> Tensor:
+        """Return the `x` of rank `root`."""
+        check_root(root, self)
+        copy = refuse_grad(x).clone(memory_format=torch.contiguous_format)
+        dist.broadcast(copy, dist.get_global_rank(self._group, root), group=self._group)
+        return copy
+
+    def barrier(self) -> None:
+        """Wait until every rank is here, this process's queued device work included."""
+        float(self.all_reduce(torch.zeros((), device=self.device)))
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return floats of fewer than 32 bits as float32, all else as it is."""
+    return x.float() if x.is_floating_point() and x.itemsize < 4 else x
+
+
+def _padded(x: Tensor, length: int) -> Tensor:
+    """Return `x` with zeros after it up to a length, contiguous."""
+    return (
+        x.contiguous()
+        if len(x) == length
+        else torch.cat([x, x.new_zeros(length - len(x), *x.shape[1:])])
+    )
+
+
+def _either(name: str, older: str) -> Callable[..., Any]:
+    """Return a function of torch.distributed that was renamed (torch 2.13)."""
+    function: Callable[..., Any] = getattr(dist, name, None) or getattr(dist, older)
+    return function
