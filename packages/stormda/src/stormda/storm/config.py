@@ -1,0 +1,152 @@
+"""What a STORM prior is made of: one frozen description, stored beside the weights it made."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StormConfig:
+    """The network: tokens of patches, an encoder of the history, a trunk that denoises."""
+
+    variables: tuple[str, ...]
+    """Names of the fields, in the order of the variable dimension."""
+
+    history: int = 2
+    """How many past frames condition the present one."""
+
+    patch: tuple[int, int] = (4, 4)
+    """Rows and columns of a patch; a patch is a token."""
+
+    width: int = 128
+    """Features of a token."""
+
+    heads: int = 4
+    """Attention heads. Divides `width`."""
+
+    encoder_depth: int = 6
+    """Blocks that work out what the history leads to, once per analysis."""
+
+    depth: int = 4
+    """Blocks of the trunk, passed at every denoising step."""
+
+    mixer: Literal["linear", "tile", "full", "none"] = "linear"
+    """How tokens of one frame mix: linear, tile, full or none, beside a local convolution."""
+
+    mlp_ratio: float = 4.0
+    """Hidden over model width in the multilayer perceptrons."""
+
+    clock: bool = False
+    """Whether the calendar (year phase, time of day) is an input."""
+
+    def __post_init__(self) -> None:
+        if not self.variables or len(set(self.variables)) != len(self.variables):
+            raise ValueError(f"variables: expected distinct names, got {self.variables}")
+        for name in ("history", "width", "heads", "depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.width % self.heads:
+            raise ValueError(f"heads: expected a divisor of width={self.width}, got {self.heads}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a dataclass as plain JSON-able values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a (nested) dataclass from plain values, refusing names it does not have.
+
+    Args:
+        cls: The dataclass.
+        values: Its fields; sequences become tuples where the field is a tuple.
+
+    Raises:
+        ValueError: Where a name is unknown.
+
+    Examples:
+        >>> from_dict(StormConfig, {"variables": ["t2m"], "width": 64}).width
+        64
+    """
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"{cls.__name__}: expected fields among {sorted(hints)}, got {unknown}")
+    return cls(**{name: _coerce(hints[name], value) for name, value in values.items()})
+
+
+def override(config: T, assignments: Mapping[str, str]) -> T:
+    """Return `config` with dotted fields replaced by values parsed from text.
+
+    Args:
+        config: A frozen dataclass, possibly nested.
+        assignments: Such as {"network.width": "256", "steps": "1000"}.
+
+    Raises:
+        ValueError: Where a field does not exist or the text does not parse as its type.
+
+    Examples:
+        >>> override(StormConfig(variables=("t2m",)), {"patch": "2,2"}).patch
+        (2, 2)
+    """
+    for path, text in assignments.items():
+        config = _replace(config, path, path.split("."), text)
+    return config
+
+
+def _replace(config: Any, path: str, keys: list[str], text: str) -> Any:
+    hints = typing.get_type_hints(type(config))
+    key = keys[0]
+    if key not in hints:
+        raise ValueError(f"--set {path}: expected a field among {sorted(hints)}, got {key!r}")
+    if len(keys) > 1:
+        return dataclasses.replace(
+            config, **{key: _replace(getattr(config, key), path, keys[1:], text)}
+        )
+    try:
+        value = _parse(hints[key], text)
+    except ValueError as error:
+        raise ValueError(f"--set {path}: expected {_name(hints[key])}, got {text!r}") from error
+    return dataclasses.replace(config, **{key: value})
+
+
+def _parse(hint: Any, text: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if text.lower() == "none":
+            return None
+        return _parse(next(a for a in arguments if a is not type(None)), text)
+    if origin is tuple:
+        parts = [p.strip() for p in text.strip("()[]").split(",") if p.strip()]
+        kinds = [arguments[0]] * len(parts) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) != len(parts):
+            raise ValueError(f"expected {len(kinds)} values")
+        return tuple(_parse(kind, part) for kind, part in zip(kinds, parts, strict=True))
+    if origin is Literal:
+        if text not in arguments:
+            raise ValueError(f"expected one of {arguments}")
+        return text
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError("expected true or false")
+        return text.lower() == "true"
+    return hint(text)
+
+
+def _coerce(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_dict(typing.cast(type[Any], hint), value)
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(value)
+    return value
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]

@@ -1,0 +1,243 @@
+"""The STORM network: history as keys and values, the present as queries.
+
+    history frames --tokens--> keys, values                              once per analysis
+    newest frame   --tokens--> encoder blocks --> outlook, forecast m    once per analysis
+    noisy present  --tokens--> trunk blocks --> F(d; sigma, history)     every denoising step
+
+The encoder works out what the history leads to. Its forecast m is the conditional mean of the
+increment w; the trunk denoises the departure d = w - m,
+
+    D(d; sigma) = s^2 / t^2 d + sigma s / t F(d / t),    t^2 = s^2 + sigma^2,
+
+an estimate of E[d | d + sigma n, history], with s the typical size of a departure. Spatial mixing
+is linear attention with a local convolution, temporal mixing looks at the frames of one location
+only, so every frame costs O(tokens). History tokens never enter the trunk: a long history costs
+its embedding, and the encoder's outlook is one more frame for the trunk to look at.
+
+Source: Karras et al. (2022), eq. 7, https://arxiv.org/abs/2206.00364; block and noise gates after
+STORM, https://arxiv.org/abs/2604.16590, section III; a deterministic mean with a generative
+residual as in Mardani et al. (2025), CorrDiff, https://arxiv.org/abs/2309.15214.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from stormda.attention import (
+    BlockConfig,
+    HistoryKeys,
+    HistoryProjection,
+    SharedModulation,
+    StormBlock,
+    noise_embedding,
+)
+from stormda.grid import Grid, Patching, grid_features
+from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig
+from stormda.storm.config import StormConfig
+
+CLOCK_FEATURES = 6
+"""Sines and cosines of the year, the UTC day and the local solar day (`time_features`)."""
+
+
+DEPARTURE = 0.4
+"""Typical size s of a departure from the forecast, in standard deviations of the increment."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the trunk needs to know of the past: computed once, read at every step."""
+
+    keys: HistoryKeys
+    """Keys and values of the frames and of the encoder's outlook."""
+
+    condition: Tensor
+    """Embedding of the history's error and of the calendar, (batch, width)."""
+
+    forecast: Tensor
+    """Conditional mean of the normalised increment, (batch, variables, rows, cols)."""
+
+
+class StormNetwork(nn.Module):
+    """F and its preconditioning, in normalised units, for one grid.
+
+    Args:
+        config: The sizes.
+        grid: Where the fields live; its geometry enters as token features.
+        valid: Where a field exists at all (the sea, for waves), bool
+            (variables, rows, cols); None for everywhere. Elsewhere the fields are zero.
+
+    Examples:
+        >>> from stormda.grid import PlaneGrid
+        >>> network = StormNetwork(
+        ...     StormConfig(variables=("theta",), width=32, heads=2, depth=1, encoder_depth=1),
+        ...     PlaneGrid((8, 8), spacing_m=(1e5, 1e5)),
+        ... )
+        >>> past = network.encode(torch.zeros(3, 2, 1, 8, 8), torch.ones(3, 1))
+        >>> network(torch.zeros(3, 1, 8, 8), torch.tensor(1.0), past).shape
+        torch.Size([3, 1, 8, 8])
+    """
+
+    features: Tensor
+    weight: Tensor
+    valid: Tensor | None
+
+    def __init__(self, config: StormConfig, grid: Grid, *, valid: Tensor | None = None) -> None:
+        super().__init__()
+        expected = (len(config.variables), *grid.shape)
+        if valid is not None and (tuple(valid.shape) != expected or valid.dtype != torch.bool):
+            raise ValueError(
+                f"valid: expected bool of shape {expected}, got {valid.dtype} of shape "
+                f"{tuple(valid.shape)}"
+            )
+        self.config, self.grid = config, grid
+        self.patching = Patching(grid, patch=config.patch)
+        self.shape = self.patching.token_shape
+        features = torch.as_tensor(grid_features(self.patching), dtype=torch.float32)
+        tokens = TokenizerConfig(
+            variables=config.variables,
+            patch=config.patch,
+            width=config.width,
+            heads=config.heads,
+            static=features.shape[-1],
+        )
+        self.state_tokens = Tokenizer(tokens)
+        self.history_tokens = Tokenizer(tokens)
+        self.fields = Detokenizer(tokens)
+        self.forecast = Detokenizer(tokens)
+        weight = torch.as_tensor(self.patching.weights, dtype=torch.float32)
+        self.register_buffer("features", features, persistent=False)
+        self.register_buffer("weight", weight / weight.mean(), persistent=False)
+        self.register_buffer("valid", valid)
+        self.frame = nn.Parameter(0.02 * torch.randn(config.history + 1, config.width))
+        self.level = ScalarEmbedding(len(config.variables), config.width)
+        self.noise = ScalarEmbedding(1, config.width)
+        self.clock = nn.Linear(CLOCK_FEATURES, config.width) if config.clock else None
+        block = BlockConfig(
+            width=config.width,
+            heads=config.heads,
+            mixer=config.mixer,
+            mlp_ratio=config.mlp_ratio,
+            periodic=grid.periodic,
+        )
+        inner = replace(block, temporal=False)
+        self.keys = HistoryProjection(config.width, config.heads)
+        self.encoder_modulation = SharedModulation(config.width)
+        self.encoder = nn.ModuleList(
+            StormBlock(inner if i else block) for i in range(config.encoder_depth)
+        )
+        self.modulation = SharedModulation(config.width)
+        self.trunk = nn.ModuleList(StormBlock(block) for _ in range(config.depth))
+
+    def encode(self, history: Tensor, level: Tensor, clock: Tensor | None = None) -> Encoded:
+        """Turn the past into keys and values.
+
+        Args:
+            history: Normalised frames z, oldest first, (batch, history, variables, rows, cols).
+            level: Expected error of the last frame, in standard deviations of each variable,
+                (batch, variables); 0 where the past is known exactly.
+            clock: Calendar features of the present, (batch, 6), where the config asks for them.
+
+        Raises:
+            ValueError: Where a shape does not fit the config.
+        """
+        b = history.shape[0]
+        expected = (b, self.config.history, len(self.config.variables), *self.grid.shape)
+        if tuple(history.shape) != expected:
+            raise ValueError(f"history: expected {expected}, got {tuple(history.shape)}")
+        condition = self.level(torch.log(level + 1e-3))
+        if self.clock is not None:
+            if clock is None:
+                raise ValueError("clock: expected calendar features, got None")
+            condition = condition + self.clock(clock)
+        frames = self._tokens(self.history_tokens, rearrange(history, "b k v y x -> (b k) v y x"))
+        frames = rearrange(frames, "(b k) n d -> b k n d", b=b) + self.frame[:-1, None]
+        past = self.keys(frames)
+        modulation = self.encoder_modulation(condition)
+        tokens = frames[:, -1]
+        for block in self.encoder:
+            tokens = block(
+                tokens, condition, modulation, shape=self.shape, history=past, weight=self.weight
+            )
+        outlook = self.keys((tokens + self.frame[-1])[:, None])
+        keys = torch.cat([past.keys, outlook.keys], 2)
+        values = torch.cat([past.values, outlook.values], 2)
+        forecast = self._fields(self.forecast, tokens, history)
+        return Encoded(HistoryKeys(keys, values), condition, forecast)
+
+    def forward(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
+        """Return D(d; sigma, past), the expected departure from the forecast.
+
+        Args:
+            d: Noisy departures, (batch, variables, rows, cols).
+            sigma: Noise level, a scalar or (batch,).
+            past: From `encode`.
+        """
+        sigma = sigma.to(d.dtype).expand(d.shape[0])
+        scale = sigma[:, None, None, None]
+        total = torch.sqrt(DEPARTURE**2 + scale**2)
+        residual = self.residual(d / total, torch.log(sigma), past)
+        estimate: Tensor = (DEPARTURE / total) ** 2 * d + scale * DEPARTURE / total * residual
+        return estimate if self.valid is None else estimate * self.valid
+
+    def residual(self, d: Tensor, log_sigma: Tensor, past: Encoded) -> Tensor:
+        """Return F: the trunk between the tokenizer and the detokenizer."""
+        condition = self.noise(log_sigma[:, None]) + past.condition
+        tokens = self._tokens(self.state_tokens, d)
+        modulation = self.modulation(condition)
+        for block in self.trunk:
+            tokens = block(
+                tokens,
+                condition,
+                modulation,
+                shape=self.shape,
+                history=past.keys,
+                weight=self.weight,
+            )
+        return self._fields(self.fields, tokens, d)
+
+    def _fields(self, detokenizer: Detokenizer, tokens: Tensor, like: Tensor) -> Tensor:
+        fields: Tensor = detokenizer(tokens, self.config.variables, patching=self.patching)
+        fields = fields.to(like.dtype)
+        return fields if self.valid is None else fields * self.valid
+
+    def compile_blocks(self) -> None:
+        """Compile every block by itself, which is quicker to do than the whole and as fast."""
+        for block in (*self.encoder, *self.trunk):
+            block.compile(dynamic=False)
+
+    def _tokens(self, tokenizer: Tokenizer, fields: Tensor) -> Tensor:
+        tokens: Tensor = tokenizer(
+            fields,
+            self.config.variables,
+            patching=self.patching,
+            mask=self.valid,
+            static=self.features,
+        )
+        return tokens
+
+
+class ScalarEmbedding(nn.Module):
+    """Fourier features of a few numbers, through a small perceptron."""
+
+    def __init__(self, numbers: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.mlp = nn.Sequential(
+            nn.Linear(numbers * width, width), nn.SiLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Embed (batch, numbers) as (batch, width)."""
+        features = noise_embedding(values, self.width)
+        embedded: Tensor = self.mlp(rearrange(features, "b v d -> b (v d)"))
+        return embedded
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Return the number of trainable numbers."""
+    return sum(math.prod(p.shape) for p in module.parameters())

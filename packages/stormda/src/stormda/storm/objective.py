@@ -1,0 +1,110 @@
+"""The objective: a forecast of the mean, and a denoiser of the departure from it.
+
+    L = |m - w|^2 / s^2 + E_{sigma, n} (1/s^2 + 1/sigma^2) |D(d + sigma n; sigma, history) - d|^2,
+    d = w - m,    ln sigma ~ Normal(mean, spread),
+
+with w the normalised increment and m the forecast of the encoder, which the second term takes as
+given. Its weight makes the network's own output F the thing that is fitted, equally at every noise
+level.
+
+Source: Karras et al. (2022), eq. 2 and table 1, https://arxiv.org/abs/2206.00364
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stormda.storm.network import DEPARTURE, StormNetwork
+from stormda.storm.normalization import Normalization
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of (history, present), in normalised units z.
+
+    Args:
+        history: (batch, history, variables, rows, cols).
+        target: The present, (batch, variables, rows, cols).
+        level: Error of the last history frame in standard deviations, (batch, variables).
+        clock: Calendar features of the present, (batch, 6), or None.
+        valid: True where the target is known, broadcastable to it, or None for everywhere.
+    """
+
+    history: Tensor
+    target: Tensor
+    level: Tensor
+    clock: Tensor | None = None
+    valid: Tensor | None = None
+
+
+class SampleSource(Protocol):
+    """Where training samples come from: files, or a simulation that runs beside the training."""
+
+    @property
+    def normalization(self) -> Normalization:
+        """Return the statistics that the samples are normalised with."""
+        ...
+
+    def batch(self, step: int, size: int) -> Batch:
+        """Return the samples of one optimiser step, the same on every rank."""
+        ...
+
+    def state_dict(self) -> dict[str, object]:
+        """Return what `load_state_dict` needs to go on exactly here."""
+        ...
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Go on where `state_dict` was taken."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseLevels:
+    """The distribution of ln sigma in training."""
+
+    mean: float = -1.2
+    """Mean of ln sigma."""
+
+    spread: float = 1.2
+    """Standard deviation of ln sigma."""
+
+    largest: float = 80.0
+    """No larger sigma is drawn."""
+
+    def draw(self, size: int, generator: torch.Generator) -> Tensor:
+        """Draw (size,) levels on the generator's device."""
+        normal = torch.randn(size, generator=generator, device=generator.device)
+        return torch.exp(self.mean + self.spread * normal).clamp_max(self.largest)
+
+
+def denoising_loss(
+    network: StormNetwork,
+    normalization: Normalization,
+    batch: Batch,
+    sigma: Tensor,
+    noise: Tensor,
+) -> Tensor:
+    """Return the loss of each sample, (batch,).
+
+    Args:
+        network: The denoiser.
+        normalization: For the scale of the increments.
+        batch: Samples.
+        sigma: Noise levels, (batch,).
+        noise: Unit normal, like `batch.target`.
+    """
+    w = (batch.target - batch.history[:, -1]) / normalization.increment
+    past = network.encode(batch.history, batch.level, batch.clock)
+    departure = (w - past.forecast).detach()
+    scale = sigma[:, None, None, None]
+    estimate = network(departure + scale * noise, sigma, past)
+    denoising = (estimate - departure) ** 2 * (1 / DEPARTURE**2 + 1 / scale**2)
+    squared: Tensor = denoising + (past.forecast - w) ** 2 / DEPARTURE**2
+    if batch.valid is None:
+        return squared.mean(dim=(1, 2, 3))
+    valid = batch.valid.to(squared).expand_as(squared)
+    return (squared * valid).sum(dim=(1, 2, 3)) / valid.sum(dim=(1, 2, 3)).clamp_min(1)

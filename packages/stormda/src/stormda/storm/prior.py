@@ -1,0 +1,206 @@
+"""A trained prior: the network with the statistics, grid and provenance that it needs to be used.
+
+The file is one safetensors archive, tensors plus a JSON header; loading it runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stormda.grid import Grid, grid_from_dict
+from stormda.storm.config import StormConfig, from_dict, to_dict
+from stormda.storm.network import Encoded, StormNetwork
+from stormda.storm.normalization import Normalization
+
+FORMAT = "stormda-prior-1"
+"""Marks the file; a reader refuses any other."""
+
+
+@dataclass(frozen=True)
+class Storm:
+    """p(present | history), ready to be conditioned on a history and then on observations.
+
+    Args:
+        network: The denoiser's weights, in evaluation mode, without gradients.
+        normalization: Statistics of the fields it was trained on.
+        step_hours: Time between frames [h].
+        provenance: How it came to be: settings, data, seeds, versions. JSON-able.
+
+    Examples:
+        >>> from stormda.grid import PlaneGrid
+        >>> config = StormConfig(variables=("a",), width=16, heads=2, encoder_depth=1, depth=1)
+        >>> network = StormNetwork(config, PlaneGrid((8, 8), spacing_m=(1e5, 1e5)))
+        >>> one = torch.ones(1, 1, 1)
+        >>> prior = Storm(network, Normalization(0 * one, one, one), step_hours=6.0)
+        >>> now = prior.given(torch.zeros(3, 2, 1, 8, 8), error=torch.ones(1))
+        >>> now.shape
+        (1, 8, 8)
+    """
+
+    network: StormNetwork
+    normalization: Normalization
+    step_hours: float
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> StormConfig:
+        """Return the network's description."""
+        return self.network.config
+
+    @property
+    def grid(self) -> Grid:
+        """Return the grid of its fields."""
+        return self.network.grid
+
+    def given(self, history: Tensor, *, error: Tensor, clock: Tensor | None = None) -> Conditioned:
+        """Condition on each member's past.
+
+        Args:
+            history: Past frames in physical units, oldest first,
+                (members, history, variables, rows, cols).
+            error: Expected error (1 sigma) of the last frame in physical units, (variables,) or
+                (members, variables); 0 where the past is known exactly.
+            clock: Calendar features of the present, (6,), where the network uses them.
+
+        Returns:
+            A denoiser for the present, one conditional for each member.
+        """
+        n = self.normalization
+        z = n.to_z(history)
+        level = error.to(z) / n.std[:, 0, 0]
+        level = level.expand(history.shape[0], -1)
+        if clock is not None:
+            clock = clock.to(z).expand(history.shape[0], -1)
+        with torch.no_grad():
+            past = self.network.encode(z, level, clock)
+        return Conditioned(self.network, n, z[:, -1], past)
+
+    def to(self, device: torch.device | str) -> Storm:
+        """Return the prior on another device."""
+        return Storm(
+            self.network.to(device),
+            self.normalization.to(device),
+            self.step_hours,
+            self.provenance,
+        )
+
+    def save(self, path: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write the prior to one file, atomically.
+
+        Args:
+            path: Where to.
+            dtype: Type of the stored weights; torch.float16 halves the file.
+        """
+        path = Path(path)
+        tensors = {
+            f"network.{k}": v.to("cpu", dtype if v.is_floating_point() else v.dtype).contiguous()
+            for k, v in self.network.state_dict().items()
+        }
+        for name in ("mean", "std", "increment"):
+            value = getattr(self.normalization, name)
+            tensors[f"normalization.{name}"] = value.to("cpu", torch.float32).contiguous()
+        header = {
+            "config": to_dict(self.config),
+            "grid": self.grid.to_dict(),
+            "step_hours": self.step_hours,
+            "provenance": dict(self.provenance),
+        }
+        partial = path.with_name(path.name + ".tmp")
+        save_file(tensors, partial, {"format": FORMAT, "header": json.dumps(header)})
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Storm:
+        """Read a prior written by `save`, in float32 on the CPU.
+
+        Raises:
+            FileNotFoundError: Where there is no such file.
+            ValueError: Where the file is not a prior, or is damaged.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"prior: expected a file, got {path}, which does not exist")
+        try:
+            with safe_open(str(path), framework="pt") as archive:
+                metadata = archive.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    found = metadata.get("format")
+                    raise ValueError(f"{path}: expected a {FORMAT} file, got format {found!r}")
+                tensors = {k: _single(archive.get_tensor(k)) for k in archive.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path}: expected a safetensors prior, got {error}") from error
+        header = json.loads(metadata["header"])
+        network = StormNetwork(
+            from_dict(StormConfig, header["config"]),
+            grid_from_dict(header["grid"]),
+            valid=tensors.get("network.valid"),
+        )
+        try:
+            network.load_state_dict(_under(tensors, "network."))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path}: expected the weights of this version's network, got others: {error}"
+            ) from error
+        network.eval().requires_grad_(False)
+        statistics = Normalization(**_under(tensors, "normalization."))
+        return cls(network, statistics, header["step_hours"], header["provenance"])
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """p(present | history of each member), as a denoiser.
+
+    It satisfies `stormda.assimilation.Denoiser`. Its state is the departure of the normalised
+    increment from the network's forecast, so that samples need not start at a noise level that
+    drowns the whole increment, only its uncertainty. `to_physical` is the transform that
+    observation operators need.
+    """
+
+    network: StormNetwork
+    normalization: Normalization
+    last: Tensor
+    past: Encoded
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (variables, rows, cols)."""
+        return tuple(self.last.shape[1:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype of the state."""
+        return self.last.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the state."""
+        return self.last.device
+
+    def __call__(self, x: Tensor, sigma: Tensor | float, **context: object) -> Tensor:
+        """Return the expected departure, given a noisy one."""
+        del context
+        estimate: Tensor = self.network(x, torch.as_tensor(sigma, device=x.device), self.past)
+        return estimate
+
+    def to_physical(self, departure: Tensor) -> Tensor:
+        """Return the fields that departures mean [physical units]."""
+        n = self.normalization
+        return n.to_x(self.last + n.increment * (self.past.forecast + departure))
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,185 @@
+"""An archive of simulated flows, with shadows that are wrong in the way analyses are wrong.
+
+A prior that is cycled on its own analyses must know imperfect pasts. Beside each simulated truth x
+runs a shadow p, treated every 12 hours as a filter would treat it:
+
+    p <- x + shrink * (forecast(p) - x) + amplitude * noise.
+
+Forecast errors grow along the flow, an analysis shrinks them and leaves fresh ones. Every shadow
+has habits of its own (`shrink`, `amplitude`, colour of noise), redrawn now and then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stormda.assimilation.systems import SQG
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveConfig:
+    """How much is simulated."""
+
+    runs: int = 32
+    """Independent flows."""
+
+    together: int = 4
+    """Runs simulated at once: few enough to stay in a processor's cache. Divides `runs`."""
+
+    spin_up_days: float = 40.0
+    """Integration from the perturbed jet before the first frame [days]."""
+
+    days: float = 45.0
+    """Length of the archive of each run [days]."""
+
+    every_hours: float = 3.0
+    """Time between frames of the truth [h]."""
+
+    step_hours: float = 12.0
+    """Time between frames of a shadow, and of the prior [h]."""
+
+    smallest_error: float = 0.1
+    """Smallest amplitude of a shadow's fresh error [K]."""
+
+    largest_error: float = 3.0
+    """Largest amplitude of a shadow's fresh error [K]."""
+
+    renewal: float = 0.06
+    """Chance that a shadow changes its habits at a step."""
+
+    seed: int = 1
+    """Seed of flows and errors; 1-99 are for training."""
+
+    def __post_init__(self) -> None:
+        if self.together < 1 or self.runs % self.together:
+            raise ValueError(
+                f"together: expected a divisor of runs={self.runs}, got {self.together}"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Return the truth's frames in one step of a shadow."""
+        return round(self.step_hours / self.every_hours)
+
+    @property
+    def steps(self) -> int:
+        """Return the number of steps of a shadow."""
+        return round(self.days * 24 / self.step_hours)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Truths and shadows [K].
+
+    Args:
+        config: How they were made.
+        truth: (runs, frames, 2, rows, cols), frame 0 at the end of the spin-up.
+        shadow: (runs, steps, 2, rows, cols), step s beside frame (s + 1) * stride of the truth.
+    """
+
+    config: ArchiveConfig
+    truth: Tensor
+    shadow: Tensor
+
+    def save(self, path: Path) -> None:
+        """Write to one safetensors file, atomically."""
+        partial = path.with_name(path.name + ".tmp")
+        header = {"config": json.dumps(asdict(self.config))}
+        save_file({"truth": self.truth, "shadow": self.shadow}, partial, header)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Archive:
+        """Read an archive written by `save`."""
+        with safe_open(str(path), framework="pt") as file:
+            config = ArchiveConfig(**json.loads(file.metadata()["config"]))
+            return cls(config, file.get_tensor("truth"), file.get_tensor("shadow"))
+
+
+def make_archive(
+    config: ArchiveConfig, model: SQG, progress: Callable[[int, int], None] | None = None
+) -> Archive:
+    """Simulate an archive, a few runs at a time.
+
+    Args:
+        config: How much.
+        model: The flow, on the device to simulate on.
+        progress: Called with (groups of runs done, groups in all).
+
+    Examples:
+        >>> from stormda.assimilation.systems import SQGConfig
+        >>> config = ArchiveConfig(runs=2, together=1, spin_up_days=0.5, days=1)
+        >>> archive = make_archive(config, SQG(SQGConfig(points=16)))
+        >>> archive.truth.shape, archive.shadow.shape
+        (torch.Size([2, 9, 2, 16, 16]), torch.Size([2, 2, 2, 16, 16]))
+    """
+    groups = config.runs // config.together
+    parts = []
+    for group in range(groups):
+        parts.append(simulate_group(config, model, group))
+        if progress is not None:
+            progress(group + 1, groups)
+    truth, shadow = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return Archive(config, truth, shadow)
+
+
+def simulate_group(config: ArchiveConfig, model: SQG, group: int) -> tuple[Tensor, Tensor]:
+    """Return truth and shadow of one group of runs; its random numbers are its own."""
+    generator = torch.Generator(model.device).manual_seed(1000 * config.seed + group)
+    x = model.spin_up(config.together, days=config.spin_up_days, generator=generator)
+    habits = _draw_habits(config, generator, model.device)
+    shadow = _disturb(x, habits, generator)
+    truths, shadows = [x], []
+    for _ in range(config.steps):
+        for _ in range(config.stride):
+            x = model.forecast(x, hours=config.every_hours)
+            truths.append(x)
+        forecast = model.forecast(shadow, hours=config.step_hours)
+        fresh = torch.rand(config.together, 1, generator=generator, device=model.device)
+        redrawn = _draw_habits(config, generator, model.device)
+        habits = torch.where(fresh < config.renewal, redrawn, habits)
+        shrink = habits[:, 0, None, None, None]
+        shadow = _disturb(x + shrink * (forecast - x), habits, generator)
+        shadows.append(shadow)
+    return torch.stack(truths, 1).cpu(), torch.stack(shadows, 1).cpu()
+
+
+def _draw_habits(
+    config: ArchiveConfig, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Draw (shrink, amplitude [K], share of white noise) for each run, (runs, 3)."""
+    u = torch.rand(config.together, 4, generator=generator, device=device)
+    low, high = math.log(config.smallest_error), math.log(config.largest_error)
+    shrink = 0.1 + 0.75 * u[:, 0]
+    amplitude = torch.exp(low + (high - low) * u[:, 1])
+    white = torch.where(u[:, 2] < 0.5, u[:, 3], 0.0)
+    return torch.stack([shrink, amplitude, white], 1)
+
+
+def _disturb(x: Tensor, habits: Tensor, generator: torch.Generator) -> Tensor:
+    def normal() -> Tensor:
+        return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+    _, amplitude, white = (h[:, None, None, None] for h in habits.unbind(1))
+    return x + amplitude * (white.sqrt() * normal() + (1 - white).sqrt() * smooth_noise(normal()))
+
+
+def smooth_noise(noise: Tensor) -> Tensor:
+    """Colour white noise (*batch, variables, rows, cols) as k^-1 in amplitude, variance one."""
+    rows, cols = noise.shape[-2:]
+    kx = cols * torch.fft.rfftfreq(cols, device=noise.device)
+    ky = rows * torch.fft.fftfreq(rows, device=noise.device)
+    k = torch.hypot(kx[None], ky[:, None])
+    shape = torch.where(k > 0, 1 / k.clamp_min(2.0), 0.0).to(noise.dtype)
+    field: Tensor = torch.fft.irfft2(torch.fft.rfft2(noise) * shape, s=(rows, cols))
+    return field / field.std(dim=(-3, -2, -1), keepdim=True)

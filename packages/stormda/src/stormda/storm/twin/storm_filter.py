@@ -1,0 +1,118 @@
+"""One-stage filtering: every member samples the present from its own past and the observations.
+
+    x_k^m ~ p(x_k | x_{k-K:k-1}^m, y_k)
+
+There is no forecast step and no update step. The past of a member is its own analyses; how wrong
+they are expected to be, which the network is told, follows from the spread of the ensemble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stormda.assimilation import Observation, assimilate, dpmpp_2m, mmps
+from stormda.storm.prior import Storm
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterSettings:
+    """How a trained prior is cycled. The numbers are found by `tools/tune_sqg.py`."""
+
+    error_factor: float = 1.0
+    """Expected error of a member's past, in units of the ensemble's spread."""
+
+    smallest_error: float = 0.01
+    """Least expected error, in standard deviations of the field."""
+
+    steps: int = 8
+    """Denoising steps."""
+
+    sigma_max: float = 3.0
+    """First noise level, in standard deviations of an increment."""
+
+    sigma_min: float = 0.02
+    """Last noise level above zero."""
+
+    rho: float = 7.0
+    """Spacing of the noise levels (Karras et al., 2022)."""
+
+    tolerance: float = 1e-2
+    """Relative residual of the linear solves of the guidance."""
+
+    iterations: int = 6
+    """Most conjugate-gradient iterations of a solve."""
+
+
+class OneStageFilter:
+    """The state of a cycled one-stage analysis: the recent past of every member.
+
+    Args:
+        prior: The trained prior.
+        initial: Ensemble at the initial time [physical units], (members, variables, rows, cols).
+        settings: How it is cycled.
+        generator: Source of all noise.
+    """
+
+    def __init__(
+        self, prior: Storm, initial: Tensor, settings: FilterSettings, generator: torch.Generator
+    ) -> None:
+        self.prior, self.settings, self.generator = prior, settings, generator
+        self.past = initial[:, None].expand(-1, prior.config.history, -1, -1, -1).clone()
+
+    def step(self, observation: Observation | None, *, clock: Tensor | None = None) -> Tensor:
+        """Sample the next analysis, or a forecast where nothing is observed.
+
+        Returns:
+            The analysis ensemble [physical units], (members, variables, rows, cols).
+        """
+        analysis = self.sample(observation, clock=clock)
+        self.push(analysis)
+        return analysis
+
+    def sample(self, observation: Observation | None, *, clock: Tensor | None = None) -> Tensor:
+        """Sample the present of every member, leaving the past as it is."""
+        settings = self.settings
+        now = self.prior.given(self.past, error=self.expected_error(), clock=clock)
+        w = assimilate(
+            now,
+            observation,
+            members=len(self.past),
+            generator=self.generator,
+            guidance=mmps(tolerance=settings.tolerance, max_iterations=settings.iterations),
+            sampler=dpmpp_2m(
+                steps=settings.steps,
+                sigma_min=settings.sigma_min,
+                sigma_max=settings.sigma_max,
+                rho=settings.rho,
+            ),
+            transform=now.to_physical,
+        )
+        return now.to_physical(w)
+
+    def push(self, analysis: Tensor) -> None:
+        """Make an analysis ensemble the newest frame of the past."""
+        self.past = torch.cat([self.past[:, 1:], analysis[:, None]], 1)
+
+    def expected_error(self) -> Tensor:
+        """Return the error that the newest frame is expected to have, (variables,)."""
+        spread = self.past[:, -1].var(dim=0).mean(dim=(-2, -1)).sqrt()
+        least = self.settings.smallest_error * self.prior.normalization.std[:, 0, 0]
+        return torch.maximum(self.settings.error_factor * spread, least)
+
+
+def run_storm(
+    prior: Storm,
+    initial: Tensor,
+    observations: Iterator[Observation | None],
+    *,
+    settings: FilterSettings,
+    generator: torch.Generator,
+) -> Iterator[Tensor]:
+    """Yield the analysis ensemble of every cycle, in physical units."""
+    state = OneStageFilter(prior, initial, settings, generator)
+    for observation in observations:
+        yield state.step(observation)
