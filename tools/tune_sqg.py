@@ -35,7 +35,6 @@ SEEDS = range(100, 200)
 ENSEMBLE = {
     "radius_km": (2000.0, 3000.0, 4500.0),
     "rtps": (0.3, 0.5, 0.7, 0.9),
-    "inflation": (1.0, 1.05),
 }
 GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "storm": {"error_factor": (0.5, 0.7, 0.9), "iterations": (4, 8)},

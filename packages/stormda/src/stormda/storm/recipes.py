@@ -43,7 +43,7 @@ class SqgRecipe:
 
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            steps=9_000,
+            steps=6_000,
             batch=16,
             learning_rate=1.5e-3,
             ema=0.998,
