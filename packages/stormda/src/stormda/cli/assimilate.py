@@ -1,0 +1,131 @@
+"""`stormda assimilate`: an ensemble of analyses from a prior, a history and observations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from stormda.cli.options import (
+    device_option,
+    overwrite_option,
+    parse_assignments,
+    progress_bar,
+    refuse_existing,
+    set_option,
+    show_settings,
+)
+from stormda.io import open_store, read_observations, sha256
+from stormda.parallel import Interruption
+from stormda.storm.assimilation_run import AssimilationConfig, assimilate_files
+from stormda.storm.config import override
+from stormda.storm.prior import Storm
+from stormda.storm.prior_training import PRIOR
+
+
+@click.command()
+@click.option(
+    "--prior",
+    "prior_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of a training, or a prior's file.",
+)
+@click.option("--history", required=True, help="NetCDF file with the frames before the start.")
+@click.option("--observations", required=True, help="CSV or NetCDF file.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--members", type=int, help="Size of the ensemble.")
+@click.option("--seed", type=int, help="Seed of all noise.")
+@click.option("--start", help="Time of the first analysis; by default one step after the history.")
+@click.option("--end", help="Time of the last analysis; by default that of the last observation.")
+@click.option(
+    "--error", type=float, help="Standard deviation of observations that state none [SI units]."
+)
+@click.option(
+    "--observed",
+    "observed",
+    multiple=True,
+    metavar="VARIABLE=NAME",
+    help="What a variable of the prior is called among the observations, if not the same.",
+)
+@set_option
+@device_option
+@overwrite_option
+def assimilate(
+    prior_path: Path,
+    history: str,
+    observations: str,
+    out: Path,
+    members: int | None,
+    seed: int | None,
+    start: str | None,
+    end: str | None,
+    error: float | None,
+    observed: tuple[str, ...],
+    assignments: tuple[str, ...],
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Cycle a prior through observations, and write the ensemble of analyses to --out.
+
+    Each member samples the present from its own past and the observations of the present. If it is
+    interrupted, the same command goes on after the last cycle that was done.
+    """
+    refuse_existing(out, overwrite=overwrite)
+    given = {"members": members, "seed": seed, "start": start, "end": end}
+    config = AssimilationConfig(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    config = override(config, parse_assignments(assignments))
+    prior = _on_device(Storm.load(prior_file(prior_path)), device)
+    names = {name: name for name in prior.config.variables} | parse_observed(observed)
+    store = open_store(history)
+    table = read_observations(observations, variable=list(names.values()), error=error)
+    show_settings(config)
+    click.echo(table.summary, err=True)
+    paths = [prior_file(prior_path), Path(observations)]
+    with Interruption() as interrupted, progress_bar(1, "cycle") as bar:
+
+        def report(done: int, count: int, time: np.datetime64) -> None:
+            bar.total = count
+            bar.set_postfix_str(str(time), refresh=False)
+            bar.update(done - bar.n)
+
+        outcome = assimilate_files(
+            prior,
+            store,
+            table,
+            out,
+            config,
+            observed=names,
+            inputs=store.sha256() | {str(path): sha256(path) for path in paths},
+            overwrite=overwrite,
+            progress=report,
+            interrupted=interrupted,
+        )
+    if outcome is None:
+        click.echo("interrupted; the same command goes on from here")
+    else:
+        click.echo(f"{outcome.summary}\nwrote {out}")
+
+
+def prior_file(path: Path) -> Path:
+    """Return the file of a prior that is named by itself or by the folder of its training."""
+    return path / PRIOR if path.is_dir() else path
+
+
+def parse_observed(items: tuple[str, ...]) -> dict[str, str]:
+    """Return names of observations by variable, from texts such as "swh=significant_wave_height".
+
+    Raises:
+        ValueError: Where a text has no "=".
+    """
+    for item in items:
+        if "=" not in item:
+            raise ValueError(f"--observed: expected VARIABLE=NAME, got {item!r}")
+    return dict(item.split("=", 1) for item in items)
+
+
+def _on_device(prior: Storm, device: str) -> Storm:
+    chosen = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu"
+    return prior.to(chosen)

@@ -1,0 +1,88 @@
+"""Options that several commands share, and how settings are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from stormda.storm.config import to_dict
+from stormda.storm.settings import to_toml
+
+set_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Change one setting, such as network.width=96; may be given several times.",
+)
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace an output that exists already."
+)
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute: on the accelerator if there is one, or on the CPU.",
+)
+
+
+def parse_assignments(items: Sequence[str]) -> dict[str, str]:
+    """Return fields and values from texts such as "network.width=96".
+
+    Raises:
+        ValueError: Where a text has no "=".
+
+    Examples:
+        >>> parse_assignments(["network.width=96", "seed=3"])
+        {'network.width': '96', 'seed': '3'}
+    """
+    for item in items:
+        if "=" not in item:
+            raise ValueError(f"--set: expected FIELD=VALUE, got {item!r}")
+    return dict(item.split("=", 1) for item in items)
+
+
+def parse_names(text: str, option: str) -> tuple[str, ...]:
+    """Return names that commas separate.
+
+    Raises:
+        ValueError: Where there is none.
+
+    Examples:
+        >>> parse_names("u10, v10", "--variables")
+        ('u10', 'v10')
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ValueError(f"{option}: expected names separated by commas, got {text!r}")
+    return names
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something is.
+
+    Raises:
+        FileExistsError: Where the path exists and `--overwrite` was not given.
+    """
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"{path}: expected an output that does not exist yet, got an existing one "
+            "(pass --overwrite to replace it)"
+        )
+
+
+def show_settings(settings: Any) -> None:  # noqa: ANN401
+    """Print a dataclass of settings as TOML, on stdout."""
+    click.echo(to_toml(to_dict(settings)))
+
+
+def progress_bar(total: int, unit: str, *, shown: bool = True) -> tqdm[Any]:
+    """Return a progress bar on stderr."""
+    return tqdm(total=total, unit=unit, dynamic_ncols=True, mininterval=1.0, disable=not shown)

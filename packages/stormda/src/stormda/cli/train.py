@@ -1,0 +1,110 @@
+"""`stormda train`: a prior from files, on one process or many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+
+from stormda.cli.options import (
+    device_option,
+    overwrite_option,
+    parse_assignments,
+    parse_names,
+    progress_bar,
+    set_option,
+    show_settings,
+)
+from stormda.io import open_store
+from stormda.parallel import Interruption, Mesh, launch
+from stormda.storm.config import override
+from stormda.storm.network import StormNetwork, parameter_count
+from stormda.storm.prior_training import PRIOR, train_on_files
+from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--variables", required=True, help="Fields to learn, separated by commas.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder."
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(list(FILE_RECIPES)),
+    default="fields",
+    show_default=True,
+    help="Settings to start from.",
+)
+@click.option("--train-end", help="Learn from times before this date only.")
+@click.option(
+    "--embargo", type=float, help="Hours left out between training and validation periods."
+)
+@set_option
+@device_option
+@overwrite_option
+def train(
+    files: tuple[str, ...],
+    variables: str,
+    out: Path,
+    recipe: str,
+    train_end: str | None,
+    embargo: float | None,
+    assignments: tuple[str, ...],
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Train a prior on the fields of FILE... (NetCDF files that follow one another in time).
+
+    Leaves in the folder --out: prior.safetensors, config.toml, training.csv and checkpoints. If it
+    is interrupted, the same command goes on where it stopped. Under torchrun every batch is shared
+    out among the processes.
+    """
+    settings = FILE_RECIPES[recipe](parse_names(variables, "--variables"))
+    settings = _with_split(settings, train_end, embargo)
+    settings = override(settings, parse_assignments(assignments))
+    store = open_store(files[0] if len(files) == 1 else list(files))
+    with launch(
+        Mesh({"replica": -1}), device=torch.device("cpu") if device == "cpu" else None
+    ) as mesh:
+        comm = mesh.comm("replica")
+        if mesh.rank == 0:
+            show_settings(settings)
+            size = parameter_count(StormNetwork(settings.network, store.grid))
+            click.echo(f"{size:,} parameters, {comm.size} processes, {mesh.device}", err=True)
+        with (
+            Interruption(comm) as interrupted,
+            progress_bar(settings.training.steps, "step", shown=mesh.rank == 0) as bar,
+        ):
+
+            def report(step: int, loss: float) -> None:
+                bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+                bar.update(step - bar.n)
+
+            prior = train_on_files(
+                settings,
+                store,
+                out,
+                device=mesh.device,
+                comm=comm,
+                overwrite=overwrite,
+                progress=report,
+                interrupted=interrupted,
+            )
+        if mesh.rank == 0:
+            click.echo(
+                "interrupted; the same command goes on from here"
+                if prior is None
+                else f"wrote {out / PRIOR}"
+            )
+
+
+def _with_split(recipe: FileRecipe, train_end: str | None, embargo: float | None) -> FileRecipe:
+    changes: dict[str, object] = {}
+    if train_end is not None:
+        changes["train_end"] = train_end
+    if embargo is not None:
+        changes["embargo_hours"] = embargo
+    return replace(recipe, split=replace(recipe.split, **changes))  # type: ignore[arg-type]

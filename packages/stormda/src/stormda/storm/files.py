@@ -1,0 +1,393 @@
+"""Training samples from files: a few frames of history and the frame after them.
+
+A sample never reaches over a gap in time or over the border between training and what is kept for
+later, and between the two lies an embargo, so that neighbours in time do not leak. Which samples
+step k uses, and the errors put on their history, are functions of (seed, k) alone: a run that was
+killed goes on with the same numbers, whatever the number of ranks.
+
+The frames of the training period are held in memory, as float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stormda.grid import LatLonGrid, PlaneGrid, time_features
+from stormda.io import Store
+from stormda.storm.disturbance import HistoryError
+from stormda.storm.normalization import Normalization
+from stormda.storm.objective import Batch
+from stormda.storm.streams import stream
+
+Times = NDArray[np.datetime64]
+Indices = NDArray[np.int64]
+
+SAMPLES, ORDER = 1, 2
+"""What random numbers are for."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Frames:
+    """Fields at successive times, in physical units."""
+
+    variables: tuple[str, ...]
+    """Their names."""
+
+    units: tuple[str, ...]
+    """Their units."""
+
+    grid: LatLonGrid | PlaneGrid
+    """Where they live."""
+
+    times: Times
+    """The valid times, (time,), increasing."""
+
+    values: Tensor
+    """float32, (time, variables, rows, cols); 0 where missing."""
+
+    valid: Tensor
+    """True where known, (time, variables, rows, cols)."""
+
+    def select(self, index: Indices) -> Frames:
+        """Return some of the frames."""
+        chosen = torch.from_numpy(index)
+        return Frames(
+            variables=self.variables,
+            units=self.units,
+            grid=self.grid,
+            times=self.times[index],
+            values=self.values[chosen],
+            valid=self.valid[chosen],
+        )
+
+    def step_hours(self) -> float:
+        """Return the usual time between frames [h].
+
+        Raises:
+            ValueError: Where there are fewer than two frames.
+        """
+        if len(self.times) < 2:
+            raise ValueError(f"times: expected at least 2 frames, got {len(self.times)}")
+        steps, counts = np.unique(np.diff(self.times), return_counts=True)
+        return float(steps[counts.argmax()] / np.timedelta64(1, "h"))
+
+
+def read_frames(
+    store: Store,
+    variables: Sequence[str],
+    *,
+    start: np.datetime64 | None = None,
+    end: np.datetime64 | None = None,
+) -> Frames:
+    """Read the frames of a store with start <= time <= end.
+
+    Args:
+        store: Open files.
+        variables: Names of fields (time, rows, cols).
+        start: First time; None for the first there is.
+        end: Last time; None for the last there is.
+
+    Raises:
+        ValueError: Where a variable is unknown or has levels or members, or no frame is left.
+    """
+    after = np.datetime64("0001-01-01") if start is None else start
+    before = np.datetime64("9999-12-31") if end is None else end
+    chosen = np.flatnonzero((after <= store.times) & (store.times <= before))
+    if not len(chosen):
+        raise ValueError(
+            f"{store.paths[0]}: expected frames between {start or 'the start'} and "
+            f"{end or 'the end'}, got none (it has {_span(store.times)})"
+        )
+    fields = [_read(store, name, slice(chosen[0], chosen[-1] + 1)) for name in variables]
+    return Frames(
+        variables=tuple(variables),
+        units=tuple(store.variables[name].units for name in variables),
+        grid=store.grid,
+        times=store.times[chosen],
+        values=torch.stack([values for values, _ in fields], 1),
+        valid=torch.stack([valid for _, valid in fields], 1),
+    )
+
+
+def _read(store: Store, name: str, time: slice) -> tuple[Tensor, Tensor]:
+    values, valid = store.read(name, time=time)
+    if values.shape[1:] != store.grid.shape:
+        raise ValueError(
+            f"{store.paths[0]}: variable {name!r}: expected dimensions "
+            f"('time', *{store.grid.dims}), got {store.variables[name].dims}"
+        )
+    return torch.from_numpy(values), torch.from_numpy(valid)
+
+
+def _span(times: Times) -> str:
+    return f"{len(times)} frames from {times[0]} to {times[-1]}" if len(times) else "no time"
+
+
+def window_targets(times: Times, step_hours: float, history: int) -> Indices:
+    """Return which frames have `history` frames before them, each one step apart.
+
+    Examples:
+        >>> hours = np.array([0, 1, 2, 3, 5, 6, 7])
+        >>> window_targets(np.datetime64("2000-01-01T00", "s") + 3600 * hours, 1.0, 2)
+        array([2, 3, 6])
+    """
+    step = np.timedelta64(round(3600 * step_hours), "s")
+    follows = np.concatenate([[False], np.diff(times) == step])
+    run = np.zeros(len(times), np.int64)
+    for i in np.flatnonzero(follows):
+        run[i] = run[i - 1] + 1
+    return np.flatnonzero(run >= history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which times a prior may learn from."""
+
+    train_end: str | None = None
+    """Date from which nothing is learned, such as 2019-03-13T00; None learns from all."""
+
+    embargo_hours: float = 12.0
+    """Time left out between training and validation [h]."""
+
+    validation_hours: float = 0.0
+    """The last part before `train_end` that only measures the loss [h]; 0 for none."""
+
+    def __post_init__(self) -> None:
+        for name in ("embargo_hours", "validation_hours"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"{name}: expected a number that is not negative, got {getattr(self, name)}"
+                )
+        if self.train_end is not None:
+            _date("train_end", self.train_end)
+
+    def training(self, times: Times) -> Indices:
+        """Return which frames are for training."""
+        held_back = self.validation_hours + (self.embargo_hours if self.validation_hours else 0.0)
+        return np.flatnonzero(times < self._end(times) - _hours(held_back))
+
+    def validation(self, times: Times) -> Indices:
+        """Return which frames are for validation."""
+        end = self._end(times)
+        return np.flatnonzero((end - _hours(self.validation_hours) <= times) & (times < end))
+
+    def _end(self, times: Times) -> np.datetime64:
+        if self.train_end is None:
+            return np.datetime64(times[-1]) + np.timedelta64(1, "s")
+        return _date("train_end", self.train_end)
+
+
+def _hours(number: float) -> np.timedelta64:
+    return np.timedelta64(round(3600 * number), "s")
+
+
+def _date(name: str, text: str) -> np.datetime64:
+    try:
+        return np.datetime64(text, "s")
+    except ValueError as error:
+        raise ValueError(f"{name}: expected a date such as 2019-03-13T00, got {text!r}") from error
+
+
+def fit_normalization(frames: Frames, step_hours: float) -> Normalization:
+    """Return the statistics of frames: a mean for every cell, one scale for every variable.
+
+    Moments are weighted by the cells' areas and taken in float64.
+
+    Raises:
+        ValueError: Where a variable never changes or is nowhere known.
+    """
+    area = torch.from_numpy(np.array(frames.grid.area))
+    x, valid = frames.values.double(), frames.valid.double()
+    count = valid.sum(0)
+    mean = (x * valid).sum(0) / count.clamp_min(1)
+    mean = torch.where(count > 0, mean, _spatial_mean(mean, area * (count > 0)))
+    std = _scale(x - mean, valid * area)
+    target = window_targets(frames.times, step_hours, 1)
+    change = x[target] - x[target - 1]
+    increment = _scale(change, valid[target] * valid[target - 1] * area) / std
+    for i, name in enumerate(frames.variables):
+        if not (std[i] > 0 and increment[i] > 0):
+            raise ValueError(f"{name}: expected a field that changes in time, got a constant one")
+    return Normalization(mean.float(), std.float(), increment.float())
+
+
+def _spatial_mean(x: Tensor, weight: Tensor) -> Tensor:
+    total = weight.sum(dim=(-2, -1), keepdim=True).clamp_min(1e-300)
+    return (x * weight).sum(dim=(-2, -1), keepdim=True) / total
+
+
+def _scale(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the root mean square of each variable of (time, variables, rows, cols), (v, 1, 1)."""
+    squares = (x.square() * weight).sum(dim=(0, 2, 3)) / weight.sum(dim=(0, 2, 3))
+    return squares.sqrt()[:, None, None]
+
+
+def clock_features(times: Times, grid: LatLonGrid | PlaneGrid, *, season: bool) -> Tensor:
+    """Return the calendar at the middle of a grid, (time, 6).
+
+    Args:
+        times: Valid times, UTC.
+        grid: Its mean longitude gives the local solar time; on a plane that is UTC.
+        season: Whether the phase of the year is told; else its sine and cosine are 0.
+
+    Examples:
+        >>> noon, canada = np.array(["2019-03-01T12"], "datetime64[s]"), [-91.0, -89.0]
+        >>> grid = LatLonGrid([50.0, 51.0], canada)
+        >>> clock_features(noon, grid, season=False).round(decimals=2) + 0
+        tensor([[ 0.,  0.,  1.,  0., -1.,  0.]])
+    """
+    lon = float(np.mean(np.unwrap(grid.lon, period=360))) if isinstance(grid, LatLonGrid) else 0.0
+    features = torch.from_numpy(time_features(times, lon)).float()
+    if not season:
+        features[:, [0, 3]] = 0.0
+    return features
+
+
+class FileHistories:
+    """A `SampleSource` of frames from files, with imperfect histories.
+
+    Args:
+        frames: The frames to learn from.
+        history: Frames of history in a sample.
+        normalization: Of the fields.
+        error: Errors put on the histories; None for exact ones.
+        superposed: Share of the samples that are made of two, see `_superposed`.
+        step_hours: Time between the frames of a sample [h].
+        clock: Whether samples come with calendar features.
+        season: Whether those tell the phase of the year.
+        seed: Of the order of the samples and of the errors.
+        device: Where samples shall be; they are the same numbers everywhere.
+
+    Raises:
+        ValueError: Where no sample has its whole history.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        history: int,
+        normalization: Normalization,
+        *,
+        error: HistoryError | None,
+        superposed: float = 0.0,
+        step_hours: float,
+        clock: bool,
+        season: bool,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.error, self.superposed = error, superposed
+        self.seed, self.device = seed, device
+        self.normalization = normalization.to(device)
+        self.targets = torch.from_numpy(window_targets(frames.times, step_hours, history))
+        if not len(self.targets):
+            raise ValueError(
+                f"history: expected at least {history + 1} frames {step_hours:g} h apart in the "
+                f"training period, got {_span(frames.times)}"
+            )
+        self.offsets = torch.arange(-history, 0)
+        self.valid = frames.valid.to(device)
+        self.z = torch.where(frames.valid, normalization.to_z(frames.values), 0.0).to(device)
+        features = clock_features(frames.times, frames.grid, season=season)
+        self.clock = features.to(device) if clock else None
+        self.climate = daily_course(self.z, frames.times)
+
+    def batch(self, step: int, size: int) -> Batch:
+        """Return the samples of an optimiser step: every target once an epoch, in random order."""
+        positions = torch.arange(step * size, (step + 1) * size)
+        chosen = self.targets[shuffled(positions, len(self.targets), self.seed)]
+        return self.samples(chosen, stream(self.seed, SAMPLES, step))
+
+    def samples(self, targets: Tensor, generator: torch.Generator) -> Batch:
+        """Return the samples that end at some frames, with errors from a generator."""
+        window = torch.cat([targets[:, None] + self.offsets, targets[:, None]], 1)
+        z, known = self._superposed(window, generator)
+        history, level = z[:, :-1], torch.zeros(len(targets), z.shape[2])
+        if self.error is not None:
+            error, level = self.error.draw(tuple(history.shape), generator)  # type: ignore[arg-type]
+            history = history + error.to(self.device) * known[:, :-1]
+        return Batch(
+            history,
+            z[:, -1],
+            level.to(self.device),
+            None if self.clock is None else self.clock[targets],
+            None if bool(self.valid.all()) else known[:, -1] & known[:, -2],
+        )
+
+    def _superposed(self, window: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the frames of windows (batch, time), some of them superposed with others.
+
+            z = m + cos(a) (z_1 - m_1) + sin(a) (z_2 - m_2),        m the mean daily course
+
+        Were the departures from the daily course a linear process with Gaussian noise, this would
+        be another draw of it: few frames say as much about covariances as they can, and a network
+        cannot learn them by heart.
+
+        Returns:
+            Frames and where they are known, (batch, time, variables, rows, cols).
+        """
+        z, known = self.z[window], self.valid[window]
+        if not self.superposed:
+            return z, known
+        count = len(window)
+        some = torch.rand(count, generator=generator) < self.superposed
+        turn = 2 * math.pi * torch.rand(count, generator=generator)
+        partner = torch.randint(len(self.targets), (count,), generator=generator)
+        other = self.targets[partner][:, None] + (window[0] - window[0, -1])
+        angle = torch.where(some, turn, 0.0).to(self.device)[:, None, None, None, None]
+        mine, theirs = z - self.climate[window], self.z[other] - self.climate[other]
+        both = known & (self.valid[other] | ~some.to(self.device)[:, None, None, None, None])
+        mixed = self.climate[window] + angle.cos() * mine + angle.sin() * theirs
+        return torch.where(both, mixed, 0.0), both
+
+    def state_dict(self) -> dict[str, object]:
+        """Return nothing: every batch is a function of its step."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` returned."""
+        del state
+
+
+def daily_course(z: Tensor, times: Times) -> Tensor:
+    """Return the mean of fields at the same time of the day, for each of them.
+
+    Args:
+        z: (time, variables, rows, cols).
+        times: Of these.
+
+    Examples:
+        >>> times = np.array(["2000-01-01T00", "2000-01-01T12", "2000-01-02T00"], "datetime64[s]")
+        >>> daily_course(torch.tensor([1.0, 5.0, 3.0]), times)
+        tensor([2., 5., 2.])
+    """
+    _, clock = np.unique(times.astype(np.int64) % 86400, return_inverse=True)
+    index = torch.from_numpy(clock).to(z.device)
+    total = torch.zeros(clock.max() + 1, *z.shape[1:], device=z.device).index_add_(0, index, z)
+    count = torch.bincount(index).to(z)
+    return (total / count.reshape(-1, *[1] * (z.ndim - 1)))[index]
+
+
+def shuffled(positions: Tensor, count: int, seed: int) -> Tensor:
+    """Return what stands at positions of an endless sequence of permutations of 0 ... count - 1.
+
+    Examples:
+        >>> order = shuffled(torch.arange(12), 4, seed=1).reshape(3, 4)
+        >>> order.sort(dim=1).values.tolist()
+        [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
+    """
+    epochs = positions // count
+    result = torch.empty_like(positions)
+    for epoch in sorted(set(epochs.tolist())):
+        order = torch.randperm(count, generator=stream(seed, ORDER, epoch))
+        here = epochs == epoch
+        result[here] = order[positions[here] % count]
+    return result

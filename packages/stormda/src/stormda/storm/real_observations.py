@@ -1,0 +1,146 @@
+"""Observations from a table, as what the sampler needs: values, an operator, errors.
+
+A field is compared with an observation where it was made: the operator interpolates bilinearly
+between the cells around it. Whatever cannot be compared is refused under a reason and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stormda.assimilation import DiagonalError, Observation, interpolate
+from stormda.grid import Grid, locate
+from stormda.io import ObservationTable, convert
+
+MISSING = "on missing cells"
+GROSS = "background check"
+
+
+def match_variables(
+    table: ObservationTable, observed: Mapping[str, str], units: Mapping[str, str]
+) -> ObservationTable:
+    """Give observations the names and units of the fields that they measure.
+
+    Args:
+        table: Observations.
+        observed: What each variable is called in the table, by the name of the field.
+        units: The units of each field, by its name. A table without units is in these already.
+
+    Raises:
+        ValueError: Where a field is unknown, nothing of a name was observed, or units do not
+            convert.
+
+    Examples:
+        >>> from stormda.io import observation_table
+        >>> table = observation_table(time="2019-03-01", lat=[51.0], lon=[0.0], value=[7.0],
+        ...                           error=0.5, variable="temp", units={"temp": "degC"})
+        >>> match_variables(table, {"t2m": "temp"}, {"t2m": "K"}).value
+        array([280.15])
+    """
+    value, error = table.value.copy(), table.error.copy()
+    names = table.variable.astype(object)
+    for name, theirs in observed.items():
+        if name not in units:
+            raise ValueError(f"observed: expected a field among {sorted(units)}, got {name!r}")
+        rows = table.variable == theirs
+        if not rows.any():
+            known = sorted(set(table.variable.tolist()))
+            raise ValueError(f"observed: expected a variable among {known}, got {theirs!r}")
+        names[rows] = name
+        if source := table.units.get(theirs, ""):
+            value[rows] = convert(value[rows], source, units[name])
+            scale = np.diff(convert([0.0, 1.0], source, units[name]))[0]
+            error[rows] = error[rows] * scale
+    table = replace(
+        table, value=value, error=error, variable=names.astype(np.str_), units=dict(units)
+    )
+    return table.where(np.isin(table.variable, list(observed)), "other variable")
+
+
+def usable(
+    table: ObservationTable, grid: Grid, variables: Sequence[str], mask: Tensor | None
+) -> ObservationTable:
+    """Return the observations whose cells all have values, counting the others.
+
+    Args:
+        table: Observations, named as the fields.
+        grid: Where the fields live.
+        variables: The fields' names.
+        mask: Where they have values, (variables, rows, cols); None for everywhere.
+    """
+    inside = table.within(grid)
+    if mask is None:
+        return inside
+    operator = cells_of(inside, grid, variables)
+    flat = mask.flatten()
+    known = (flat[operator.cells] | (operator.weights == 0)).all(1)
+    return inside.where(known.numpy(), MISSING)
+
+
+def cells_of(table: ObservationTable, grid: Grid, variables: Sequence[str]) -> interpolate:
+    """Return the operator from states (m, variables, rows, cols) to the observations (m, p)."""
+    stencil = locate(grid, table.position[:, 0], table.position[:, 1])
+    which = np.array([list(variables).index(name) for name in table.variable.tolist()], np.int64)
+    offset = which * (grid.shape[0] * grid.shape[1])
+    return interpolate(
+        torch.from_numpy(stencil.cells + offset[:, None]), torch.from_numpy(stencil.weights)
+    )
+
+
+def as_observation(
+    table: ObservationTable, grid: Grid, variables: Sequence[str]
+) -> Observation | None:
+    """Return a table as one observation, or None where it is empty."""
+    if not len(table):
+        return None
+    return Observation(
+        torch.from_numpy(table.value).float(),
+        cells_of(table, grid, variables),
+        DiagonalError(torch.from_numpy(table.error).float()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What is expected of the fields before they are observed."""
+
+    ensemble: Tensor
+    """Expected fields, (members, variables, rows, cols)."""
+
+    std: Tensor
+    """Standard deviation that is allowed for beside the spread of `ensemble`, (variables,)."""
+
+
+def background_check(
+    table: ObservationTable,
+    grid: Grid,
+    variables: Sequence[str],
+    expected: Expected,
+    limit: float,
+) -> ObservationTable:
+    """Refuse observations that are not credible, counting them.
+
+    An observation passes where |y - <H x>|^2 <= limit^2 (error^2 + std^2 + var H x).
+
+    Source: Ingleby and Huddleston (2007), J. Mar. Syst. 65, section 3.1 (background check).
+
+    Args:
+        table: Usable observations.
+        grid: Where the fields live.
+        variables: The fields' names.
+        expected: What is expected of the fields.
+        limit: Largest departure, in standard deviations.
+    """
+    if not len(table):
+        return table
+    operator = cells_of(table, grid, variables)
+    predicted = operator(expected.ensemble).double()
+    allowed = expected.std.double()[operator.cells[:, 0] // (grid.shape[0] * grid.shape[1])]
+    variance = predicted.var(0) + allowed**2 + torch.from_numpy(table.error) ** 2
+    departure = torch.from_numpy(table.value) - predicted.mean(0)
+    return table.where((departure.square() <= limit**2 * variance).numpy(), GROSS)

@@ -1,0 +1,92 @@
+"""Recipes for priors of fields that the user brings, by the name that the command line knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from stormda.storm.config import StormConfig
+from stormda.storm.disturbance import HistoryError
+from stormda.storm.files import Split
+from stormda.storm.objective import NoiseLevels
+from stormda.storm.training import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecipe:
+    """A prior of fields from files."""
+
+    network: StormConfig
+    """The network, with the variables to learn."""
+
+    split: Split = field(default_factory=Split)
+    """Which times it may learn from."""
+
+    error: HistoryError = field(default_factory=HistoryError)
+    """Errors put on the histories of samples."""
+
+    superposed: float = 0.0
+    """Share of the samples that are superpositions of two; for records of days, not of years."""
+
+    season: bool = True
+    """Whether the clock tells the phase of the year; off where no whole year is learned from."""
+
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """How it is fitted."""
+
+    validate_every: int = 250
+    """Steps between losses on the validation period, where there is one; the weights of the
+    smallest loss are kept."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.superposed <= 1:
+            raise ValueError(f"superposed: expected a share in [0, 1], got {self.superposed}")
+        if self.validate_every < 1:
+            raise ValueError(f"validate_every: expected at least 1, got {self.validate_every}")
+
+
+def fields(variables: tuple[str, ...]) -> FileRecipe:
+    """Return the starting point for years of data: 256 x 6 + 4 blocks, K = 2, with the season."""
+    return FileRecipe(
+        network=StormConfig(
+            variables=variables, width=256, heads=8, encoder_depth=6, depth=4, clock=True
+        )
+    )
+
+
+def era5_uk(variables: tuple[str, ...]) -> FileRecipe:
+    """Return the recipe for some weeks of one variable on a small regional grid, on a CPU."""
+    return FileRecipe(
+        network=StormConfig(
+            variables=variables,
+            history=3,
+            patch=(4, 4),
+            width=64,
+            heads=4,
+            encoder_depth=2,
+            depth=2,
+            clock=True,
+        ),
+        split=Split(embargo_hours=6.0, validation_hours=36.0),
+        error=HistoryError(smallest=0.02, exact=0.05),
+        superposed=0.5,
+        season=False,
+        training=TrainingConfig(
+            steps=2500,
+            batch=16,
+            learning_rate=2e-3,
+            warmup=100,
+            weight_decay=0.05,
+            ema=0.995,
+            noise=NoiseLevels(mean=0.7, spread=1.6),
+            checkpoint_every=250,
+            seed=1,
+        ),
+    )
+
+
+FILE_RECIPES: MappingProxyType[str, Callable[[tuple[str, ...]], FileRecipe]] = MappingProxyType(
+    {"fields": fields, "era5-uk": era5_uk}
+)
+"""Recipes by name; each takes the names of the variables."""
