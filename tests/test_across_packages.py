@@ -52,7 +52,7 @@ def test_from_a_file_of_observations_to_a_file_of_analyses(tmp_path: Path) -> No
     operator = interpolate(torch.from_numpy(stencil.cells), torch.from_numpy(stencil.weights))
     rows, cols = np.meshgrid(GRID.lat, GRID.lon, indexing="ij")
     place = torch.from_numpy(np.stack([rows.ravel(), cols.ravel()], 1))
-    covariance = torch.exp(-torch.cdist(place, place) ** 2 / 2) + 1e-6 * torch.eye(63)
+    covariance = torch.exp(-(torch.cdist(place, place) ** 2) / 2) + 1e-6 * torch.eye(63)
     mean = torch.full((63,), 280.0, dtype=torch.float64)
     observation = Observation(
         torch.from_numpy(seen.value), lambda x: operator(x[:, None]), DiagonalError(0.5)

@@ -26,6 +26,10 @@ from stormda.parallel import (
 )
 from stormda.storm.network import StormNetwork
 from stormda.storm.objective import Batch, NoiseLevels, SampleSource, denoising_loss
+from stormda.storm.streams import stream
+
+_NOISE = 1
+"""What a stream of the training is for (`streams`): its noise."""
 
 Progress = Callable[[int, float], None]
 """Called with (step, loss) after every optimiser step."""
@@ -232,12 +236,10 @@ class Trainer:
         return 1 - min(self.config.ema, (1 + self.step) / (10 + self.step))
 
     def _noise(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator(self.device).manual_seed(
-            (self.config.seed << 32) + self.step + 1
-        )
+        generator = stream(self.config.seed, _NOISE, self.step)
         sigma = self.config.noise.draw(len(batch.target), generator)
-        noise = torch.randn(batch.target.shape, generator=generator, device=self.device)
-        return sigma, noise
+        noise = torch.randn(batch.target.shape, generator=generator)
+        return sigma.to(self.device), noise.to(self.device)
 
     def _share(self, batch: Batch, *rest: Tensor) -> tuple[Any, ...]:
         if self.comm is None or self.comm.size == 1:

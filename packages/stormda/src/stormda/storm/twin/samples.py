@@ -18,7 +18,11 @@ from torch import Tensor
 
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import Batch
+from stormda.storm.streams import stream
 from stormda.storm.twin.archive import Archive, smooth_noise
+
+_SAMPLES = 2
+"""What a stream of the training is for (`streams`): its samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ class ArchivedSamples:
 
     def batch(self, step: int, size: int) -> Batch:
         """Return the samples of a step."""
-        g = torch.Generator().manual_seed((self.seed << 32) + step)
+        g = stream(self.seed, _SAMPLES, step)
         truth, shadow, target = self._windows(size, g)
         past = self._disturb(truth, shadow, g)
         past, last, target = _transform(past, truth[:, -1], target, g)

@@ -25,6 +25,11 @@ class FilterSettings:
     error_factor: float = 1.0
     """Expected error of a member's past, in units of the ensemble's spread."""
 
+    cohesion: float = 0.0
+    """Share by which the past of a member is drawn towards the mean of all pasts. A member that
+    knows only its own past spreads too far, as its gain is that of one past and not of their mean:
+    by a fifth, in the scalar case where forecast and observation are equally good."""
+
     smallest_error: float = 0.01
     """Least expected error, in standard deviations of the field."""
 
@@ -76,7 +81,8 @@ class OneStageFilter:
     def sample(self, observation: Observation | None, *, clock: Tensor | None = None) -> Tensor:
         """Sample the present of every member, leaving the past as it is."""
         settings = self.settings
-        now = self.prior.given(self.past, error=self.expected_error(), clock=clock)
+        past = torch.lerp(self.past, self.past.mean(0, keepdim=True), settings.cohesion)
+        now = self.prior.given(past, error=self.expected_error(), clock=clock)
         w = assimilate(
             now,
             observation,
