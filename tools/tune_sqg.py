@@ -37,7 +37,7 @@ ENSEMBLE = {
     "rtps": (0.3, 0.5, 0.7, 0.9),
 }
 GRIDS: dict[str, dict[str, Sequence[float]]] = {
-    "storm": {"error_factor": (0.5, 0.7, 0.9)},
+    "storm": {"error_factor": (0.35, 0.5), "cohesion": (0.1, 0.2)},
     "letkf": ENSEMBLE,
     "letkf-storm": ENSEMBLE,
     "oi": {"damping": (0.0, 0.25, 0.5, 0.75), "scale": (0.25, 0.5, 0.75, 1.0)},

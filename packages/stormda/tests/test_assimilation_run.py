@@ -23,6 +23,7 @@ from stormda.storm.assimilation_run import (
     initial_past,
     require_errors,
 )
+from stormda.storm.filtering import FilterSettings
 from stormda.storm.real_observations import (
     Expected,
     background_check,
@@ -30,7 +31,6 @@ from stormda.storm.real_observations import (
     match_variables,
     usable,
 )
-from stormda.storm.twin.storm_filter import FilterSettings
 
 CONFIG = AssimilationConfig(
     members=3, seed=1, start="2020-01-02T06", filter=FilterSettings(steps=3, iterations=2)

@@ -155,8 +155,8 @@ def test_units_that_do_not_convert(case, prior, tmp_path) -> None:
         (["--observed", "t2m"], "--observed: expected VARIABLE=NAME, got 't2m'"),
         (
             ["--set", "filter.step=2"],
-            "--set filter.step: expected a field among ['error_factor', 'iterations', 'rho', "
-            "'sigma_max', 'sigma_min', 'smallest_error', 'steps', 'tolerance'], got 'step'",
+            "--set filter.step: expected a field among ['cohesion', 'error_factor', 'iterations', "
+            "'rho', 'sigma_max', 'sigma_min', 'smallest_error', 'steps', 'tolerance'], got 'step'",
         ),
     ],
 )

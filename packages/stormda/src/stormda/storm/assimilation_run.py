@@ -21,11 +21,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stormda.assimilation import Observation, assimilate, dpmpp_2m, mmps
+from stormda.assimilation import Observation
 from stormda.grid import describe_difference
 from stormda.io import EnsembleWriter, ObservationTable, Store
 from stormda.storm.config import to_dict
 from stormda.storm.files import Times, clock_features, read_frames
+from stormda.storm.filtering import (
+    FilterSettings,
+    drawn_together,
+    expected_error,
+    sample_present,
+)
 from stormda.storm.present import Present
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
@@ -38,7 +44,6 @@ from stormda.storm.real_observations import (
 )
 from stormda.storm.settings import plain
 from stormda.storm.streams import stream
-from stormda.storm.twin.storm_filter import FilterSettings
 
 START, CYCLE = 1, 2
 """What random numbers are for."""
@@ -71,7 +76,9 @@ class AssimilationConfig:
     """Factor on the prior's departures from its forecast (see `present`)."""
 
     filter: FilterSettings = field(
-        default_factory=lambda: FilterSettings(steps=12, sigma_max=40.0)
+        default_factory=lambda: FilterSettings(
+            error_factor=1.0, cohesion=0.0, steps=12, sigma_max=40.0
+        )
     )
     """How every analysis is sampled. Structures of many cells show through noise that drowns each
     cell: fields smoother than turbulence need a large `sigma_max`, or their spread is lost."""
@@ -305,35 +312,23 @@ class Cycler:
 
     def present(self, clock: Tensor | None) -> Present:
         """Return what the past of every member lets expect."""
-        given = self.prior.given(self.past, error=self.expected_error(), clock=clock)
+        settings = self.config.filter
+        past = drawn_together(self.past, settings.cohesion)
+        error = expected_error(self.past, self.prior.normalization, settings)
+        given = self.prior.given(past, error=error, clock=clock)
         return Present(given, self.config.inflation)
 
     def sample(
         self, now: Present, observation: Observation | None, generator: torch.Generator
     ) -> Tensor:
         """Sample every member's present [physical units], (members, variables, rows, cols)."""
-        settings = self.config.filter
-        departures = assimilate(
+        return sample_present(
             now,
             observation,
             members=len(self.past),
+            settings=self.config.filter,
             generator=generator,
-            guidance=mmps(tolerance=settings.tolerance, max_iterations=settings.iterations),
-            sampler=dpmpp_2m(
-                steps=settings.steps,
-                sigma_min=settings.sigma_min,
-                sigma_max=settings.sigma_max,
-                rho=settings.rho,
-            ),
-            transform=now.to_physical,
         )
-        return now.to_physical(departures)
-
-    def expected_error(self) -> Tensor:
-        """Return the error that the newest frame is expected to have, (variables,)."""
-        settings, scale = self.config.filter, self.prior.normalization.std[:, 0, 0]
-        spread = self.past[:, -1].var(dim=0).mean(dim=(-2, -1)).sqrt()
-        return torch.maximum(settings.error_factor * spread, settings.smallest_error * scale)
 
     def _expected(self, now: Present) -> Expected:
         """Return the forecast of each member, and the size of a change in one step."""

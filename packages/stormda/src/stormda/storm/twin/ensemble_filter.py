@@ -16,9 +16,9 @@ from torch import Tensor
 
 from stormda.assimilation import letkf, periodic_distance
 from stormda.assimilation.systems import SQG
+from stormda.storm.filtering import FilterSettings, OneStageFilter
 from stormda.storm.prior import Storm
 from stormda.storm.twin.case import Case
-from stormda.storm.twin.storm_filter import FilterSettings, OneStageFilter
 
 
 @dataclass(frozen=True, kw_only=True)

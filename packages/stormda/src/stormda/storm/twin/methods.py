@@ -23,6 +23,7 @@ from stormda.assimilation import GaussianAnalysis
 from stormda.assimilation.systems import SQG, SQGConfig
 from stormda.io import sha256
 from stormda.storm.config import from_dict
+from stormda.storm.filtering import FilterSettings, run_storm
 from stormda.storm.prior import Storm
 from stormda.storm.twin.case import Case
 from stormda.storm.twin.climatology import Climatology
@@ -34,7 +35,6 @@ from stormda.storm.twin.ensemble_filter import (
     run_letkf_storm,
 )
 from stormda.storm.twin.interpolation import InterpolationSettings, run_interpolation
-from stormda.storm.twin.storm_filter import FilterSettings, run_storm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,22 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from stormda.assimilation import Observation, assimilate, dpmpp_2m, mmps
+from stormda.assimilation import Denoiser, Observation, assimilate, dpmpp_2m, mmps
+from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Storm
+
+
+class PhysicalDenoiser(Denoiser, Protocol):
+    """A denoiser that knows what its states mean."""
+
+    def to_physical(self, departure: Tensor, /) -> Tensor:
+        """Return states in physical units."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterSettings:
     """How a trained prior is cycled. The numbers are found by `tools/tune_sqg.py`."""
 
-    error_factor: float = 1.0
+    error_factor: float = 0.5
     """Expected error of a member's past, in units of the ensemble's spread."""
 
-    cohesion: float = 0.0
+    cohesion: float = 0.2
     """Share by which the past of a member is drawn towards the mean of all pasts. A member that
     knows only its own past spreads too far, as its gain is that of one past and not of their mean:
     by a fifth, in the scalar case where forecast and observation are equally good."""
@@ -33,11 +43,12 @@ class FilterSettings:
     smallest_error: float = 0.01
     """Least expected error, in standard deviations of the field."""
 
-    steps: int = 8
+    steps: int = 9
     """Denoising steps."""
 
-    sigma_max: float = 3.0
-    """First noise level, in standard deviations of an increment."""
+    sigma_max: float = 10.0
+    """First noise level, in standard deviations of an increment. It must drown the largest waves,
+    whose amplitude in white noise is small: many times the uncertainty at a point."""
 
     sigma_min: float = 0.02
     """Last noise level above zero."""
@@ -50,6 +61,66 @@ class FilterSettings:
 
     iterations: int = 6
     """Most conjugate-gradient iterations of a solve."""
+
+
+def drawn_together(past: Tensor, cohesion: float) -> Tensor:
+    """Draw the pasts of all members (members, ...) towards their mean by a share.
+
+    Examples:
+        >>> drawn_together(torch.tensor([0.0, 2.0]), 0.5)
+        tensor([0.5000, 1.5000])
+    """
+    return torch.lerp(past, past.mean(0, keepdim=True), cohesion)
+
+
+def expected_error(past: Tensor, normalization: Normalization, settings: FilterSettings) -> Tensor:
+    """Return the error that the newest frame of a past is expected to have, (variables,).
+
+    Args:
+        past: (members, history, variables, rows, cols) [physical units].
+        normalization: For the scale of the least error.
+        settings: Factor and least error.
+    """
+    spread = past[:, -1].var(dim=0).mean(dim=(-2, -1)).sqrt()
+    least = settings.smallest_error * normalization.std[:, 0, 0]
+    return torch.maximum(settings.error_factor * spread, least)
+
+
+def sample_present(
+    now: PhysicalDenoiser,
+    observation: Observation | None,
+    *,
+    members: int,
+    settings: FilterSettings,
+    generator: torch.Generator,
+) -> Tensor:
+    """Sample the present of every member from its conditional and the observations.
+
+    Args:
+        now: The conditionals.
+        observation: What is observed [physical units]; None for a forecast.
+        members: How many there are.
+        settings: Noise levels and guidance.
+        generator: Source of the noise.
+
+    Returns:
+        States [physical units], (members, variables, rows, cols).
+    """
+    departure = assimilate(
+        now,
+        observation,
+        members=members,
+        generator=generator,
+        guidance=mmps(tolerance=settings.tolerance, max_iterations=settings.iterations),
+        sampler=dpmpp_2m(
+            steps=settings.steps,
+            sigma_min=settings.sigma_min,
+            sigma_max=settings.sigma_max,
+            rho=settings.rho,
+        ),
+        transform=now.to_physical,
+    )
+    return now.to_physical(departure)
 
 
 class OneStageFilter:
@@ -80,34 +151,19 @@ class OneStageFilter:
 
     def sample(self, observation: Observation | None, *, clock: Tensor | None = None) -> Tensor:
         """Sample the present of every member, leaving the past as it is."""
-        settings = self.settings
-        past = torch.lerp(self.past, self.past.mean(0, keepdim=True), settings.cohesion)
-        now = self.prior.given(past, error=self.expected_error(), clock=clock)
-        w = assimilate(
-            now,
+        past = drawn_together(self.past, self.settings.cohesion)
+        error = expected_error(self.past, self.prior.normalization, self.settings)
+        return sample_present(
+            self.prior.given(past, error=error, clock=clock),
             observation,
-            members=len(self.past),
+            members=len(past),
+            settings=self.settings,
             generator=self.generator,
-            guidance=mmps(tolerance=settings.tolerance, max_iterations=settings.iterations),
-            sampler=dpmpp_2m(
-                steps=settings.steps,
-                sigma_min=settings.sigma_min,
-                sigma_max=settings.sigma_max,
-                rho=settings.rho,
-            ),
-            transform=now.to_physical,
         )
-        return now.to_physical(w)
 
     def push(self, analysis: Tensor) -> None:
         """Make an analysis ensemble the newest frame of the past."""
         self.past = torch.cat([self.past[:, 1:], analysis[:, None]], 1)
-
-    def expected_error(self) -> Tensor:
-        """Return the error that the newest frame is expected to have, (variables,)."""
-        spread = self.past[:, -1].var(dim=0).mean(dim=(-2, -1)).sqrt()
-        least = self.settings.smallest_error * self.prior.normalization.std[:, 0, 0]
-        return torch.maximum(self.settings.error_factor * spread, least)
 
 
 def run_storm(
