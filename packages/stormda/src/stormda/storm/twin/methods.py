@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -143,7 +143,7 @@ def letkf_storm(case: Case, equipment: Equipment) -> Iterator[Tensor]:
         equipment.prior,
         equipment.model.config.spacing,
         tuned.letkf_storm,
-        tuned.storm,
+        replace(tuned.storm, cohesion=0.0),  # its spread is its own tuning's business
         generator_of(case),
     )
 
