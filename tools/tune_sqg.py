@@ -3,8 +3,9 @@
     python tools/tune_sqg.py [--network NAME ...] [--method NAME ...] [--seed N ...] [--device D]
 
 Tries all combinations of a grid and scores each by the CRPS over the scored cycles, mean over the
-seeds. Of the trials within 2 % of the best it keeps the one whose spread is nearest to its skill. Writes every trial to bench/results/tuning_sqg.csv and the choices to
-tuned.toml, from which the demonstration reads them; what is not asked for stays as it is.
+seeds. Of the trials within 2 % of the best it keeps the one whose spread is nearest to its skill.
+Writes every trial to bench/results/tuning_sqg.csv and the choices to tuned.toml, from which the
+demonstration reads them; what is not asked for stays as it is.
 """
 
 import argparse
@@ -33,8 +34,8 @@ CHOICES = ROOT / "packages/stormda/src/stormda/storm/twin/tuned.toml"
 SEEDS = range(100, 200)
 
 ENSEMBLE = {
-    "radius_km": (2000.0, 3000.0, 4500.0),
-    "rtps": (0.3, 0.5, 0.7, 0.9),
+    "radius_km": (2000.0, 3000.0),
+    "rtps": (0.3, 0.5, 0.7),
 }
 GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "storm": {"error_factor": (0.35, 0.5), "cohesion": (0.1, 0.2)},
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--method", nargs="+", choices=GRIDS, default=list(GRIDS))
     parser.add_argument("--seed", nargs="+", type=int, choices=SEEDS, default=[100, 101])
-    parser.add_argument("--cycles", type=int, default=20)
+    parser.add_argument("--cycles", type=int, default=30)
     parser.add_argument("--members", type=int, default=16)
     parser.add_argument("--weights", type=Path, help="as in `stormda demo`")
     parser.add_argument("--device", default="cpu")
