@@ -181,7 +181,10 @@ def record(network: str, method: str, trials: Sequence[Mapping[str, Any]]) -> No
 def write_choices(tuned: Mapping[str, Tuned]) -> None:
     """Write the settings of every method on every network."""
     tables = {network: dataclasses.asdict(one) for network, one in tuned.items()}
-    head = "# Chosen by tools/tune_sqg.py on seeds 100-199; bench/results/tuning_sqg.csv says why."
+    head = (
+        "# Chosen by tools/tune_sqg.py on seeds 100-199, as bench/results/tuning_sqg.csv shows;\n"
+        "# a network without rows in that table still has first guesses."
+    )
     CHOICES.write_text(f"{head}\n\n{to_toml(tables)}\n", "utf-8")
 
 
