@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--name", default="twin")
     arguments = parser.parse_args()
+    if "storm" not in arguments.method:
+        parser.error(f"--method: expected storm among the methods, got {arguments.method}")
     equipment = load_equipment(SQGConfig())
     rows: list[tuple[int, Row]] = []
     total = len(arguments.seed) * len(arguments.method) * arguments.cycles
@@ -79,7 +81,7 @@ def table(rows: list[Row]) -> str:
         f"{'method':<14}{'rmse':>8}{'least':>8}{'most':>8}{'/ storm':>9}{'crps':>8}"
         f"{'spread/skill':>14}{'coverage90':>12}"
     ]
-    own = mean(row.rmse for row in rows if row.method == "storm") if rows else 1.0
+    own = mean(row.rmse for row in rows if row.method == "storm")
     for name in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == name]
         errors = [row.rmse for row in mine]
