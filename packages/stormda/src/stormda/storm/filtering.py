@@ -30,8 +30,11 @@ class PhysicalDenoiser(Denoiser, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FilterSettings:
-    """How a trained prior is cycled. `error_factor` and `cohesion` are found by
-    `tools/tune_sqg.py`; noise levels and solver were set by hand, on seeds for tuning only."""
+    """How a trained prior is cycled.
+
+    `error_factor` and `cohesion` are found by `tools/tune_sqg.py`; noise levels and solver were
+    set by hand, on seeds for tuning only.
+    """
 
     error_factor: float = 0.5
     """Expected error of a member's past, in units of the ensemble's spread."""
