@@ -65,7 +65,7 @@ def main() -> None:
         "--days", type=int, default=12, choices=(9, 12), help="Days to learn from."
     )
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
-    parser.add_argument("--members", type=int, default=16)
+    parser.add_argument("--members", type=int, default=64)
     parser.add_argument("--skip-classical", action="store_true")
     arguments = parser.parse_args()
     settings = dict(item.split("=", 1) for item in arguments.set)

@@ -238,31 +238,3 @@ def test_a_longer_correlation_makes_neighbours_more_alike() -> None:
 def test_history_errors_refuse_nonsense(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         HistoryError(**arguments)
-
-
-def test_superposed_samples_keep_the_moments_about_the_daily_course() -> None:
-    some = frames(480)  # 20 days of white noise
-    made = FileHistories(
-        some,
-        2,
-        fit_normalization(some, 1.0),
-        error=None,
-        superposed=1.0,
-        step_hours=1.0,
-        clock=False,
-        season=False,
-        seed=1,
-    )
-    plain = made.z[made.targets] - made.climate[made.targets]
-    batch = made.samples(made.targets, torch.Generator().manual_seed(0))
-    mixed = batch.target - made.climate[made.targets]
-    assert not torch.allclose(mixed, plain)
-    torch.testing.assert_close(mixed.std(), plain.std(), rtol=0.05, atol=0)  # 11,000 draws
-    assert abs(float((mixed * plain).mean())) < 0.1  # turned by a random angle
-
-
-def test_none_superposed_is_every_sample_as_it_is() -> None:
-    exact = source(frames())
-    exact.superposed = 1e-12  # takes the path of superposition, and chooses no sample
-    batch = exact.samples(torch.tensor([7, 20]), torch.Generator().manual_seed(0))
-    torch.testing.assert_close(batch.target, exact.z[[7, 20]])

@@ -46,12 +46,18 @@ class StormConfig:
     clock: bool = False
     """Whether the calendar (year phase, time of day) is an input."""
 
+    modes: int = 0
+    """Empirical modes whose covariance the denoiser starts from (`modes`); 0 for none, where
+    frames are many or cells too many."""
+
     def __post_init__(self) -> None:
         if not self.variables or len(set(self.variables)) != len(self.variables):
             raise ValueError(f"variables: expected distinct names, got {self.variables}")
         for name in ("history", "width", "heads", "depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.modes < 0:
+            raise ValueError(f"modes: expected a number that is not negative, got {self.modes}")
         if self.width % self.heads:
             raise ValueError(f"heads: expected a divisor of width={self.width}, got {self.heads}")
 

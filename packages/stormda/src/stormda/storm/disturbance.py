@@ -49,8 +49,20 @@ class HistoryError:
         if not self.longest > 0:
             raise ValueError(f"longest: expected a positive length, got {self.longest}")
 
+    def levels(self, batch: int, variables: int, generator: torch.Generator) -> Tensor:
+        """Draw amplitudes, log-uniform but for the exact ones, (batch, variables)."""
+
+        def uniform(*size: int) -> Tensor:
+            return torch.rand(size, generator=generator, device=generator.device)
+
+        low, high = math.log(self.smallest), math.log(self.largest)
+        level = torch.exp(low + (high - low) * uniform(batch, variables))
+        return torch.where(uniform(batch, 1) < self.exact, 0.0, level)
+
     def draw(
-        self, shape: tuple[int, int, int, int, int], generator: torch.Generator
+        self,
+        shape: tuple[int, int, int, int, int],
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """Draw errors of histories.
 
@@ -69,13 +81,11 @@ class HistoryError:
             (torch.Size([64, 2, 1, 16, 16]), torch.Size([64, 1]))
         """
         batch, history, variables, *_ = shape
+        level = self.levels(batch, variables, generator)
 
         def uniform(*size: int) -> Tensor:
             return torch.rand(size, generator=generator, device=generator.device)
 
-        low, high = math.log(self.smallest), math.log(self.largest)
-        level = torch.exp(low + (high - low) * uniform(batch, variables))
-        level = torch.where(uniform(batch, 1) < self.exact, 0.0, level)
         length = torch.exp(math.log(self.longest) * uniform(batch))
         share = uniform(batch)[:, None, None, None, None]
         white = torch.randn(
@@ -85,6 +95,26 @@ class HistoryError:
         fields = coloured(white, length)[..., : shape[-2], : shape[-1]]
         error = share.sqrt() * fields[:, :1] + (1 - share).sqrt() * fields[:, 1:]
         return level[:, None, :, None, None] * error, level
+
+
+def persistent_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw unit normal fields of which a share, drawn for each sample, persists in time.
+
+    Args:
+        shape: (batch, time, ...).
+        generator: Source of the numbers; its device is where they live.
+
+    Examples:
+        >>> noise = persistent_noise((2, 3, 1, 4, 4), torch.Generator().manual_seed(1))
+        >>> noise.shape
+        torch.Size([2, 3, 1, 4, 4])
+    """
+    batch, time, *rest = shape
+    device = generator.device
+    share = torch.rand(batch, *[1] * (len(shape) - 1), generator=generator, device=device)
+    common = torch.randn(batch, 1, *rest, generator=generator, device=device)
+    own = torch.randn(batch, time, *rest, generator=generator, device=device)
+    return share.sqrt() * common + (1 - share).sqrt() * own
 
 
 def doubled(shape: tuple[int, int]) -> tuple[int, int]:

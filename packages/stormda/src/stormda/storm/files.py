@@ -10,7 +10,6 @@ The frames of the training period are held in memory, as float32.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,15 +21,17 @@ from torch import Tensor
 
 from stormda.grid import LatLonGrid, PlaneGrid, time_features
 from stormda.io import Store
-from stormda.storm.disturbance import HistoryError
+from stormda.storm.disturbance import HistoryError, persistent_noise
+from stormda.storm.modes import Modes, fit_modes, resampled
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import Batch
 from stormda.storm.streams import stream
+from stormda.storm.superposition import Superposition, daily_course, superposed
 
 Times = NDArray[np.datetime64]
 Indices = NDArray[np.int64]
 
-SAMPLES, ORDER = 1, 2
+SAMPLES, ORDER, MODES = 1, 2, 4
 """What random numbers are for."""
 
 
@@ -259,7 +260,8 @@ class FileHistories:
         history: Frames of history in a sample.
         normalization: Of the fields.
         error: Errors put on the histories; None for exact ones.
-        superposed: Share of the samples that are made of two, see `_superposed`.
+        modes: What the errors leave alone and what not, where there are modes.
+        superposition: How samples are superposed; None for not at all.
         step_hours: Time between the frames of a sample [h].
         clock: Whether samples come with calendar features.
         season: Whether those tell the phase of the year.
@@ -277,15 +279,17 @@ class FileHistories:
         normalization: Normalization,
         *,
         error: HistoryError | None,
-        superposed: float = 0.0,
+        modes: Modes | None = None,
+        superposition: Superposition | None = None,
         step_hours: float,
         clock: bool,
         season: bool,
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.error, self.superposed = error, superposed
+        self.error, self.superposition = error, superposition or Superposition()
         self.seed, self.device = seed, device
+        self.modes = None if modes is None else modes.to(device)
         self.normalization = normalization.to(device)
         self.targets = torch.from_numpy(window_targets(frames.times, step_hours, history))
         if not len(self.targets):
@@ -298,7 +302,8 @@ class FileHistories:
         self.z = torch.where(frames.valid, normalization.to_z(frames.values), 0.0).to(device)
         features = clock_features(frames.times, frames.grid, season=season)
         self.clock = features.to(device) if clock else None
-        self.climate = daily_course(self.z, frames.times)
+        _, hours = np.unique(frames.times.astype(np.int64) % 86400, return_inverse=True)
+        self.climate = daily_course(self.z, torch.from_numpy(hours).to(device))
 
     def batch(self, step: int, size: int) -> Batch:
         """Return the samples of an optimiser step: every target once an epoch, in random order."""
@@ -310,43 +315,67 @@ class FileHistories:
         """Return the samples that end at some frames, with errors from a generator."""
         window = torch.cat([targets[:, None] + self.offsets, targets[:, None]], 1)
         z, known = self._superposed(window, generator)
-        history, level = z[:, :-1], torch.zeros(len(targets), z.shape[2])
-        if self.error is not None:
-            error, level = self.error.draw(tuple(history.shape), generator)  # type: ignore[arg-type]
-            history = history + error.to(self.device) * known[:, :-1]
+        history, level = self._disturbed(z[:, :-1], known[:, :-1], generator)
         return Batch(
             history,
             z[:, -1],
-            level.to(self.device),
+            level,
             None if self.clock is None else self.clock[targets],
             None if bool(self.valid.all()) else known[:, -1] & known[:, -2],
+        )
+
+    def _disturbed(
+        self, history: Tensor, known: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return frames with errors, and the size of the error of the last."""
+        if self.error is None:
+            return history, torch.zeros(len(history), history.shape[2], device=self.device)
+        if self.modes is None:
+            shape = tuple(history.shape)
+            error, level = self.error.draw(shape, generator)  # type: ignore[arg-type]
+            return history + error.to(self.device) * known, level.to(self.device)
+        level = self.error.levels(len(history), 1, generator).to(self.device)
+        noise = self.modes.noise(level.expand(-1, history.shape[2]))
+        fresh = persistent_noise(tuple(history.shape), generator).to(self.device)
+        return resampled(history, self.modes, noise, fresh) * known, self.modes.level(noise)
+
+    def fit_modes(self, count: int) -> Modes:
+        """Return the leading modes of the frames, superposed with each other (see `modes`)."""
+        generator = stream(self.seed, MODES)
+        repeats = -(-max(4 * count, 1000) // len(self.targets))
+        window = self.targets.repeat(repeats)[:, None]
+        z, known = self._superposed(window, generator)
+        now, before = self.targets, self.targets - 1
+        change = (self.z[now] - self.z[before]) / self.normalization.increment
+        return fit_modes(
+            (z * known)[:, 0],
+            change * (self.valid[now] & self.valid[before]),
+            self.normalization.increment,
+            count,
         )
 
     def _superposed(self, window: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the frames of windows (batch, time), some of them superposed with others.
 
-            z = m + cos(a) (z_1 - m_1) + sin(a) (z_2 - m_2),        m the mean daily course
-
-        Were the departures from the daily course a linear process with Gaussian noise, this would
-        be another draw of it: few frames say as much about covariances as they can, and a network
-        cannot learn them by heart.
-
         Returns:
             Frames and where they are known, (batch, time, variables, rows, cols).
         """
         z, known = self.z[window], self.valid[window]
-        if not self.superposed:
+        if not self.superposition.share:
             return z, known
-        count = len(window)
-        some = torch.rand(count, generator=generator) < self.superposed
-        turn = 2 * math.pi * torch.rand(count, generator=generator)
-        partner = torch.randint(len(self.targets), (count,), generator=generator)
-        other = self.targets[partner][:, None] + (window[0] - window[0, -1])
-        angle = torch.where(some, turn, 0.0).to(self.device)[:, None, None, None, None]
+        shape = (int(z.shape[-2]), int(z.shape[-1]))
+        angle = self.superposition.angles(len(window), shape, generator).to(self.device)
+        other = self._partners(window, generator)
+        some = (angle != 0)[:, None, None]
+        both = known & (self.valid[other] | ~some)
         mine, theirs = z - self.climate[window], self.z[other] - self.climate[other]
-        both = known & (self.valid[other] | ~some.to(self.device)[:, None, None, None, None])
-        mixed = self.climate[window] + angle.cos() * mine + angle.sin() * theirs
+        mixed = self.climate[window] + superposed(mine, theirs, angle)
         return torch.where(both, mixed, 0.0), both
+
+    def _partners(self, window: Tensor, generator: torch.Generator) -> Tensor:
+        """Return windows of the same length that end at random targets."""
+        partner = torch.randint(len(self.targets), (len(window),), generator=generator)
+        return self.targets[partner][:, None] + (window[0] - window[0, -1])
 
     def state_dict(self) -> dict[str, object]:
         """Return nothing: every batch is a function of its step."""
@@ -355,25 +384,6 @@ class FileHistories:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take what `state_dict` returned."""
         del state
-
-
-def daily_course(z: Tensor, times: Times) -> Tensor:
-    """Return the mean of fields at the same time of the day, for each of them.
-
-    Args:
-        z: (time, variables, rows, cols).
-        times: Of these.
-
-    Examples:
-        >>> times = np.array(["2000-01-01T00", "2000-01-01T12", "2000-01-02T00"], "datetime64[s]")
-        >>> daily_course(torch.tensor([1.0, 5.0, 3.0]), times)
-        tensor([2., 5., 2.])
-    """
-    _, clock = np.unique(times.astype(np.int64) % 86400, return_inverse=True)
-    index = torch.from_numpy(clock).to(z.device)
-    total = torch.zeros(clock.max() + 1, *z.shape[1:], device=z.device).index_add_(0, index, z)
-    count = torch.bincount(index).to(z)
-    return (total / count.reshape(-1, *[1] * (z.ndim - 1)))[index]
 
 
 def shuffled(positions: Tensor, count: int, seed: int) -> Tensor:

@@ -9,10 +9,12 @@ increment w; the trunk denoises the departure d = w - m,
 
     D(d; sigma) = s^2 / t^2 d + sigma s / t F(d / t),    t^2 = s^2 + sigma^2,
 
-an estimate of E[d | d + sigma n, history], with s the typical size of a departure. Spatial mixing
-is linear attention with a local convolution, temporal mixing looks at the frames of one location
-only, so every frame costs O(tokens). History tokens never enter the trunk: a long history costs
-its embedding, and the encoder's outlook is one more frame for the trunk to look at.
+an estimate of E[d | d + sigma n, history], with s the typical size of a departure. With empirical
+modes (`modes`), the covariance of a departure takes the place of s^2 in the first term.
+
+Spatial mixing is linear attention with a local convolution, temporal mixing looks at the frames of
+one location only, so every frame costs O(tokens). History tokens never enter the trunk: a long
+history costs its embedding, and the encoder's outlook is one more frame for the trunk to look at.
 
 Source: Karras et al. (2022), eq. 7, https://arxiv.org/abs/2206.00364; block and noise gates after
 STORM, https://arxiv.org/abs/2604.16590, section III; a deterministic mean with a generative
@@ -39,13 +41,15 @@ from stormda.attention import (
 from stormda.grid import Grid, Patching, grid_features
 from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig
 from stormda.storm.config import StormConfig
+from stormda.storm.modes import ModeCovariance
 
 CLOCK_FEATURES = 6
 """Sines and cosines of the year, the UTC day and the local solar day (`time_features`)."""
 
 
 DEPARTURE = 0.4
-"""Typical size s of a departure from the forecast, in standard deviations of the increment."""
+"""Typical size s of a departure from the forecast, in standard deviations of the increment, where
+no modes tell it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,12 @@ class Encoded:
 
     forecast: Tensor
     """Conditional mean of the normalised increment, (batch, variables, rows, cols)."""
+
+    size: Tensor
+    """Typical size s of a departure from it, (batch,)."""
+
+    variance: Tensor | None
+    """Variances of the departure along the modes, (batch, modes + 1), where there are modes."""
 
 
 class StormNetwork(nn.Module):
@@ -124,6 +134,7 @@ class StormNetwork(nn.Module):
             mlp_ratio=config.mlp_ratio,
             periodic=grid.periodic,
         )
+        self.modes = ModeCovariance(config.modes, expected) if config.modes else None
         inner = replace(block, temporal=False)
         self.keys = HistoryProjection(config.width, config.heads)
         self.encoder_modulation = SharedModulation(config.width)
@@ -167,7 +178,15 @@ class StormNetwork(nn.Module):
         keys = torch.cat([past.keys, outlook.keys], 2)
         values = torch.cat([past.values, outlook.values], 2)
         forecast = self._fields(self.forecast, tokens, history)
-        return Encoded(HistoryKeys(keys, values), condition, forecast)
+        keys_and_values = HistoryKeys(keys, values)
+        if self.modes is None:
+            size = torch.full_like(level[:, 0], DEPARTURE)
+            return Encoded(keys_and_values, condition, forecast, size, None)
+        rho = self.modes.known(level)
+        variance = self.modes.variance(rho)
+        forecast = forecast + self.modes.reversion(history[:, -1], rho)
+        size = self.modes.size(variance).detach()
+        return Encoded(keys_and_values, condition, forecast, size, variance)
 
     def forward(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return D(d; sigma, past), the expected departure from the forecast.
@@ -178,11 +197,19 @@ class StormNetwork(nn.Module):
             past: From `encode`.
         """
         sigma = sigma.to(d.dtype).expand(d.shape[0])
-        scale = sigma[:, None, None, None]
-        total = torch.sqrt(DEPARTURE**2 + scale**2)
+        scale, size = sigma[:, None, None, None], past.size[:, None, None, None]
+        total = torch.sqrt(size**2 + scale**2)
         residual = self.residual(d / total, torch.log(sigma), past)
-        estimate: Tensor = (DEPARTURE / total) ** 2 * d + scale * DEPARTURE / total * residual
+        estimate = self._gaussian(d, sigma, past) + scale * size / total * residual
         return estimate if self.valid is None else estimate * self.valid
+
+    def _gaussian(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
+        """Return the expected departure, were departures Gaussian."""
+        if self.modes is None or past.variance is None:
+            size, scale = past.size[:, None, None, None], sigma[:, None, None, None]
+            return (size / torch.sqrt(size**2 + scale**2)) ** 2 * d
+        with torch.autocast(d.device.type, enabled=False):
+            return self.modes.denoise(d, sigma, past.variance)
 
     def residual(self, d: Tensor, log_sigma: Tensor, past: Encoded) -> Tensor:
         """Return F: the trunk between the tokenizer and the detokenizer."""

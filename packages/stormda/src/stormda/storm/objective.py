@@ -3,9 +3,9 @@
     L = |m - w|^2 / s^2 + E_{sigma, n} (1/s^2 + 1/sigma^2) |D(d + sigma n; sigma, history) - d|^2,
     d = w - m,    ln sigma ~ Normal(mean, spread),
 
-with w the normalised increment and m the forecast of the encoder, which the second term takes as
-given. Its weight makes the network's own output F the thing that is fitted, equally at every noise
-level.
+with w the normalised increment, m the forecast of the encoder, which the second term takes as
+given, and s the typical size of a departure. The weight of the second term makes the network's own
+output F the thing that is fitted, equally at every noise level.
 
 Source: Karras et al. (2022), eq. 2 and table 1, https://arxiv.org/abs/2206.00364
 """
@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stormda.storm.network import DEPARTURE, StormNetwork
+from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 
 
@@ -102,8 +102,9 @@ def denoising_loss(
     departure = (w - past.forecast).detach()
     scale = sigma[:, None, None, None]
     estimate = network(departure + scale * noise, sigma, past)
-    denoising = (estimate - departure) ** 2 * (1 / DEPARTURE**2 + 1 / scale**2)
-    squared: Tensor = denoising + (past.forecast - w) ** 2 / DEPARTURE**2
+    size = past.size[:, None, None, None]
+    denoising = (estimate - departure) ** 2 * (1 / size**2 + 1 / scale**2)
+    squared: Tensor = denoising + (past.forecast - w) ** 2 / size**2
     if batch.valid is None:
         return squared.mean(dim=(1, 2, 3))
     valid = batch.valid.to(squared).expand_as(squared)

@@ -122,6 +122,8 @@ def train_on_files(
         comm.barrier()
     torch.manual_seed(recipe.training.seed)
     network = StormNetwork(recipe.network, store.grid, valid=data.mask).to(device)
+    if network.modes is not None and data.training.modes is not None:
+        network.modes.set(data.training.modes)
     trainer = Trainer(network, data.training, recipe.training, directory=folder, comm=comm)
     trainer.resume()
     best = None
@@ -178,26 +180,31 @@ def load_training_data(
     frames = _period(everything, recipe.split.training(everything.times), "training")
     normalization = fit_normalization(frames, step_hours)
 
-    def source(part: Frames, seed: int, superposed: float) -> FileHistories:
+    def source(part: Frames, **settings: Any) -> FileHistories:  # noqa: ANN401
         return FileHistories(
             part,
             recipe.network.history,
             normalization,
-            error=recipe.error,
-            superposed=superposed,
             step_hours=step_hours,
             clock=recipe.network.clock,
             season=recipe.season,
-            seed=seed,
+            seed=recipe.training.seed,
             device=device,
+            **settings,
         )
 
+    modes = None
+    if recipe.network.modes:
+        exact = source(frames, error=None, superposition=recipe.superposition)
+        modes = exact.fit_modes(recipe.network.modes)
     held_back = None
     if recipe.split.validation_hours:
         chosen = recipe.split.validation(everything.times)
-        held_back = source(_period(everything, chosen, "validation"), recipe.training.seed, 0.0)
+        part = _period(everything, chosen, "validation")
+        held_back = source(part, error=recipe.error, modes=modes)
+    training = source(frames, error=recipe.error, superposition=recipe.superposition, modes=modes)
     return TrainingData(
-        training=source(frames, recipe.training.seed, recipe.superposed),
+        training=training,
         validation=held_back,
         mask=None if bool(frames.valid.all()) else frames.valid.all(0),
         step_hours=step_hours,

@@ -1,0 +1,264 @@
+"""The Gaussian that a denoiser starts from: empirical modes, and what an analysis knows of each.
+
+Let the leading EOFs u_i of the fields have variances c_i. An analysis that knows as much as if it
+had observed every mode with an error variance r leaves of them
+
+    P_i = c_i r / (c_i + r),         correlation with the truth  rho_i = c_i / (c_i + r):
+
+large structures are known well, small ones not at all, and there an analysis is just some weather.
+A history with such errors is made by resampling: each mode keeps its share rho_i of the truth and
+gets fresh noise for the rest, so that it looks like weather at every scale. Given it, the present
+departs from its best forecast with the variance
+
+    l_i = q_i + c_i (1 - rho_i^2),        E[d | d + sigma n] = l_i / (l_i + sigma^2) (d_i + ...),
+
+with q_i the variance of the increments. A network that adds to this, in place of the one variance
+of Karras et al. (2022), need not learn covariances from few frames, only what they do not tell.
+What is beside the modes counts as one more mode, the same in every direction.
+
+Source: Lorenz (1956), Empirical orthogonal functions and statistical weather prediction; the
+analysis error of a scalar, Kalman (1960); preconditioning after Karras et al. (2022), eq. 7,
+https://arxiv.org/abs/2206.00364, with a covariance for the variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+HALVINGS = 60
+"""Halvings of the interval in which the noise of a level is sought: to rounding in float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """Empirical modes and their variances, in units of the normalised increment.
+
+    Args:
+        basis: Orthonormal fields, (modes, variables, rows, cols).
+        climate: Variance c of the fields along each mode, and last that along any direction beside
+            them, (modes + 1,).
+        own: Variance q of the increments, likewise.
+        scale: Size of an increment in standard deviations, (variables, 1, 1).
+    """
+
+    basis: Tensor
+    climate: Tensor
+    own: Tensor
+    scale: Tensor
+
+    def to(self, device: torch.device | str) -> Modes:
+        """Return the modes on another device."""
+        return Modes(
+            **{field.name: getattr(self, field.name).to(device) for field in fields(self)}
+        )
+
+    @property
+    def share(self) -> Tensor:
+        """Return how much of a variance along each mode is each variable's, per cell.
+
+        The mean over the cells of a variable that exist, (modes + 1, variables).
+        """
+        cells = self.exists.sum(dim=(-2, -1)).clamp_min(1)
+        along = self.basis.square().sum(dim=(-2, -1))
+        return torch.cat([along, cells[None] - along.sum(0, keepdim=True)]) / cells
+
+    @property
+    def exists(self) -> Tensor:
+        """Return where the fields exist at all, bool (variables, rows, cols)."""
+        return self.basis.square().sum(0) > 0
+
+    def weigh(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Multiply each mode of a field by a weight.
+
+        Args:
+            x: Fields, (batch, variables, rows, cols).
+            weights: (batch, modes + 1).
+        """
+        basis = rearrange(self.basis, "m v y x -> m (v y x)")
+        flat, beside = x.flatten(1), weights[:, -1:]
+        weighed = beside * flat + ((weights[:, :-1] - beside) * (flat @ basis.mT)) @ basis
+        return weighed.reshape(x.shape)
+
+    def correlation(self, noise: Tensor) -> Tensor:
+        """Return rho_i of analyses that observed with error variances r, (batch, modes + 1)."""
+        return self.climate / (self.climate + noise[:, None])
+
+    def level(self, noise: Tensor) -> Tensor:
+        """Return the error of analyses that observed with error variances r.
+
+        Args:
+            noise: r, (batch,).
+
+        Returns:
+            Error in standard deviations of each variable, (batch, variables).
+        """
+        left = noise[:, None] * self.correlation(noise)
+        return (left @ self.share).sqrt() * self.scale[:, 0, 0]
+
+    def noise(self, level: Tensor) -> Tensor:
+        """Return the r that leaves errors of a mean square level, the inverse of `level`.
+
+        Args:
+            level: Errors in standard deviations, (batch, variables).
+
+        Returns:
+            r, (batch,); 0 where the level is.
+        """
+        wanted = (level / self.scale[:, 0, 0]).square().mean(1)
+        share = self.share.mean(1)
+        low = torch.full_like(wanted, -30.0)
+        high = torch.full_like(wanted, 30.0)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            r = middle.exp()
+            small = (r[:, None] * self.correlation(r)) @ share < wanted
+            low, high = torch.where(small, middle, low), torch.where(small, high, middle)
+        return torch.where(wanted > 0, ((low + high) / 2).exp(), 0.0)
+
+
+def fit_modes(z: Tensor, increments: Tensor, scale: Tensor, count: int) -> Modes:
+    """Find the leading modes of fields, and what increments vary along them.
+
+    Args:
+        z: Normalised fields, (samples, variables, rows, cols); zero where there are none.
+        increments: Normalised increments, (times, variables, rows, cols).
+        scale: Size of an increment in standard deviations, (variables, 1, 1).
+        count: How many modes.
+
+    Raises:
+        ValueError: Where there are not more samples, and cells with fields, than modes.
+
+    Examples:
+        >>> g = torch.Generator().manual_seed(1)
+        >>> z = torch.randn(50, 1, 4, 4, generator=g)
+        >>> modes = fit_modes(z, 0.1 * z, torch.ones(1, 1, 1), count=3)
+        >>> modes.basis.shape, bool((modes.climate > modes.own).all())
+        (torch.Size([3, 1, 4, 4]), True)
+    """
+    x = (z / scale).flatten(1).double()
+    cells = int((x != 0).any(0).sum())
+    if not 0 < count < min(len(z), cells):
+        raise ValueError(
+            f"modes: expected fewer than the {len(z)} samples and the {cells} cells, got {count}"
+        )
+    values, vectors = torch.linalg.eigh(x @ x.mT)
+    leading = vectors[:, -count:].flip(1) / values[-count:].flip(0).clamp_min(1e-300).sqrt()
+    basis = leading.mT @ x
+    return Modes(
+        basis=basis.reshape(count, *z.shape[1:]).float(),
+        climate=_variances(x, basis),
+        own=_variances(increments.flatten(1).double(), basis),
+        scale=scale,
+    )
+
+
+def _variances(x: Tensor, basis: Tensor) -> Tensor:
+    """Return the mean square along each row of a basis and along a direction beside it."""
+    along = (x @ basis.mT).square().mean(0)
+    size = (basis.square().sum(0) > 0).sum()
+    beside = (x.square().sum(1).mean() - along.sum()) / (size - len(basis)).clamp_min(1)
+    return torch.cat([along, beside[None]]).clamp_min(1e-6).float()
+
+
+def resampled(history: Tensor, modes: Modes, noise: Tensor, fresh: Tensor) -> Tensor:
+    """Return what analyses that observed with error variances r may have taken a history for.
+
+    Args:
+        history: Normalised frames z, (batch, time, variables, rows, cols).
+        modes: Of the fields.
+        noise: r, (batch,).
+        fresh: Unit normal, like `history`.
+
+    Returns:
+        Normalised frames; the history itself where r = 0.
+    """
+    rho = modes.correlation(noise)
+    spread = (modes.climate * (1 - rho.square())).sqrt()
+    frames = [
+        modes.scale * (modes.weigh(z / modes.scale, rho) + modes.weigh(n * modes.exists, spread))
+        for z, n in zip(history.unbind(1), fresh.unbind(1), strict=True)
+    ]
+    return torch.stack(frames, 1)
+
+
+class ModeCovariance(nn.Module):
+    """The covariance of departures along modes, with variances that can be fitted.
+
+    Args:
+        count: How many modes.
+        shape: (variables, rows, cols).
+
+    Examples:
+        >>> covariance = ModeCovariance(2, (1, 4, 4))
+        >>> basis, one = torch.eye(2, 16).reshape(2, 1, 4, 4), torch.ones(3)
+        >>> covariance.set(Modes(basis, one, one, torch.ones(1, 1, 1)))
+        >>> variance = covariance.variance(covariance.known(torch.zeros(1, 1)))
+        >>> d = torch.ones(1, 1, 4, 4)
+        >>> bool((covariance.denoise(d, torch.ones(1), variance) == 0.5).all())
+        True
+    """
+
+    basis: Tensor
+    climate: Tensor
+    own: Tensor
+    unit: Tensor
+
+    def __init__(self, count: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("basis", torch.zeros(count, *shape))
+        self.register_buffer("climate", torch.ones(count + 1))
+        self.register_buffer("own", torch.ones(count + 1))
+        self.register_buffer("unit", torch.ones(shape[0], 1, 1))
+        self.log_climate = nn.Parameter(torch.zeros(count + 1))
+        """What is learned beside the start, as a logarithm: of the history's errors."""
+        self.log_own = nn.Parameter(torch.zeros(count + 1))
+        """The same of the increments."""
+
+    def set(self, modes: Modes) -> None:
+        """Start from some modes."""
+        self.basis.copy_(modes.basis)
+        self.climate.copy_(modes.climate)
+        self.own.copy_(modes.own)
+        self.unit.copy_(modes.scale)
+
+    @property
+    def modes(self) -> Modes:
+        """Return what it started from."""
+        return Modes(self.basis, self.climate, self.own, self.unit)
+
+    def known(self, level: Tensor) -> Tensor:
+        """Return rho_i for errors of a history in standard deviations, (batch, variables)."""
+        modes = self.modes
+        return modes.correlation(modes.noise(level))
+
+    def variance(self, rho: Tensor) -> Tensor:
+        """Return l_i of every mode and of a direction beside them, (batch, modes + 1)."""
+        unknown = self.climate * self.log_climate.exp() * (1 - rho.square())
+        return self.own * self.log_own.exp() + unknown
+
+    def reversion(self, z: Tensor, rho: Tensor) -> Tensor:
+        """Return the increment that takes every mode of a frame to its share of the truth.
+
+        Args:
+            z: The newest frame, normalised, (batch, variables, rows, cols).
+            rho: From `known`.
+        """
+        return self.modes.weigh(z / self.unit, rho - 1)
+
+    def size(self, variance: Tensor) -> Tensor:
+        """Return the typical size of a departure at a point, (batch,)."""
+        return (variance @ self.modes.share.mean(1)).sqrt()
+
+    def denoise(self, d: Tensor, sigma: Tensor, variance: Tensor) -> Tensor:
+        """Return C (C + sigma^2)^-1 d.
+
+        Args:
+            d: Noisy departures, (batch, variables, rows, cols).
+            sigma: Noise levels, (batch,).
+            variance: From `variance`.
+        """
+        return self.modes.weigh(d, variance / (variance + sigma[:, None].square()))
