@@ -123,7 +123,18 @@ def initial_past(
             f"{store.paths[0]}: expected values wherever the prior was trained, "
             f"got {int((~needed).sum())} missing ones"
         )
-    past = torch.where(frames.valid, frames.values, prior.normalization.mean)
     generator = stream(config.seed, START)
-    noise = torch.randn(config.members, *past.shape[1:], generator=generator)[:, None]
-    return past + config.history_error * prior.normalization.std * noise
+    noise = torch.randn(config.members, *frames.values.shape[1:], generator=generator)[:, None]
+    past = frames.values + config.history_error * prior.normalization.std * noise
+    return filled(prior, past)
+
+
+def filled(prior: Storm, fields: Tensor) -> Tensor:
+    """Return fields with their mean wherever the prior knows no value, as on land for waves.
+
+    Args:
+        prior: The prior.
+        fields: Physical fields, (..., variables, rows, cols).
+    """
+    mask = prior.network.valid
+    return fields if mask is None else torch.where(mask, fields, prior.normalization.mean)

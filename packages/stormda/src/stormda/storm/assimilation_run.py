@@ -21,6 +21,7 @@ from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import (
     check_history,
     cycle_times,
+    filled,
     initial_past,
     prior_units,
     require_errors,
@@ -194,9 +195,7 @@ def _resumed(writer: EnsembleWriter, initial: Tensor, done: int, prior: Storm) -
         for cycle in map(writer.read, range(max(0, done - count), done))
     ]
     frames = [*initial.unbind(1), *stored]
-    past = torch.stack(frames[-count:], dim=1)
-    mask = prior.network.valid
-    return past if mask is None else torch.where(mask, past, prior.normalization.mean)
+    return filled(prior, torch.stack(frames[-count:], dim=1))
 
 
 def _finish(writer: EnsembleWriter, table: ObservationTable, count: int) -> Outcome:

@@ -15,7 +15,7 @@ from torch import Tensor
 from stormda.assimilation import Observation
 from stormda.io import ObservationTable
 from stormda.storm.assimilation_config import AssimilationConfig
-from stormda.storm.assimilation_inputs import step_of
+from stormda.storm.assimilation_inputs import filled, step_of
 from stormda.storm.files import Times, clock_features
 from stormda.storm.filtering import drawn_together, expected_error, sample_present
 from stormda.storm.present import Present
@@ -59,6 +59,7 @@ class Cycler:
         )
         seen = as_observation(checked, self.grid, self.variables)
         analysis = self.sample(now, seen, stream(self.config.seed, CYCLE, cycle))
+        analysis = filled(self.prior, analysis)
         self.past = torch.cat([self.past[:, 1:], analysis[:, None]], 1)
         return analysis, {"used": len(checked), "refused": len(rows) - len(checked)}
 
