@@ -65,21 +65,17 @@ def seconds(text: str) -> int:
     return int(np.datetime64(text, "s").astype(np.int64))
 
 
-def test_a_time_that_is_there_twice(damaged) -> None:
-    path = damaged("time", 7, seconds("2020-01-01T06"))
+@pytest.mark.parametrize(
+    ("time", "fault"),
+    [
+        ("2020-01-01T06:00:00", "the same time twice"),
+        ("2019-12-31T06:00:00", "a time before the one before it"),
+    ],
+)
+def test_times_that_do_not_increase(damaged, time: str, fault: str) -> None:
+    path = damaged("time", 7, seconds(time))
     refused(
-        training(path),
-        f"{path}: time: expected increasing times, got the same time twice at index 7: "
-        "2020-01-01T06:00:00",
-    )
-
-
-def test_times_that_fall(damaged) -> None:
-    path = damaged("time", 7, seconds("2019-12-31T06"))
-    refused(
-        training(path),
-        f"{path}: time: expected increasing times, got a time before the one before it "
-        "at index 7: 2019-12-31T06:00:00",
+        training(path), f"{path}: time: expected increasing times, got {fault} at index 7: {time}"
     )
 
 
