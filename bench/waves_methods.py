@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -283,7 +284,9 @@ def sea_values(record: Record, hour: int, error: float) -> ObservationTable:
 def joined(one: ObservationTable, other: ObservationTable) -> ObservationTable:
     """Return the rows of two tables as one."""
     names = ("time", "lat", "lon", "value", "error", "variable", "platform")
-    columns = {n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in names}
+    columns: dict[str, Any] = {
+        n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in names
+    }
     return observation_table(**columns, units=one.units)
 
 
