@@ -143,6 +143,13 @@ def test_a_run_that_failed_to_finish_keeps_its_parts(tmp_path):
     assert out.completed() == [0]
 
 
+def test_the_order_of_settings_does_not_make_another_run(tmp_path):
+    settings = {"grid": {"rows": 4, "cols": 5}, "seed": 1}
+    writer(tmp_path, run={"settings": settings}).write(0, START, {"theta": theta(0)})
+    turned = {"seed": 1, "grid": {"cols": 5, "rows": 4}}
+    assert writer(tmp_path, run={"settings": turned}).completed() == [0]
+
+
 class TestErrors:
     def test_another_run(self, tmp_path):
         writer(tmp_path).write(0, START, {"theta": theta(0)})

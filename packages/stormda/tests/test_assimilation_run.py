@@ -15,14 +15,14 @@ from stormda.io import (
     read_observations,
     write_fields,
 )
-from stormda.storm.assimilation_run import (
-    AssimilationConfig,
-    assimilate_files,
+from stormda.storm.assimilation_config import AssimilationConfig
+from stormda.storm.assimilation_inputs import (
     check_history,
     cycle_times,
     initial_past,
     require_errors,
 )
+from stormda.storm.assimilation_run import assimilate_files
 from stormda.storm.filtering import FilterSettings
 from stormda.storm.real_observations import (
     Expected,

@@ -121,11 +121,16 @@ class Parts:
             return
         run, other = json.loads(json.dumps(self.run)), json.loads(self._record.read_text("utf-8"))
         for key in sorted({*run, *other}):
-            if json.dumps(run.get(key)) != json.dumps(other.get(key)):
+            if _canonical(run.get(key)) != _canonical(other.get(key)):
                 raise ValueError(
                     f"{self.folder}: expected parts of a run with {key} = {run.get(key)!r}, "
                     f"got {other.get(key)!r} (remove the folder to start anew)"
                 )
+
+
+def _canonical(value: Any) -> str:  # noqa: ANN401
+    """Return a value as text in which the order of keys does not count, as in the record."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _pack(arrays: Mapping[str, ArrayLike], metadata: Mapping[str, Any]) -> bytes:
@@ -134,7 +139,7 @@ def _pack(arrays: Mapping[str, ArrayLike], metadata: Mapping[str, Any]) -> bytes
     for name, array in stored.items():
         if array.dtype.hasobject:
             raise ValueError(f"arrays: expected numbers in {name!r}, got Python objects")
-    text = json.dumps(metadata, sort_keys=True).encode()
+    text = _canonical(metadata).encode()
     buffer = io.BytesIO()
     everything: dict[str, Any] = {_METADATA: np.frombuffer(text, np.uint8), **stored}
     np.savez(buffer, **everything)

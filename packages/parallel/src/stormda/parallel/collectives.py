@@ -116,9 +116,7 @@ def gather(
         >>> gather(torch.ones(2), SelfComm())
         tensor([1., 1.])
     """
-    known = gathered_sizes(x, comm, dim, sizes)
-    forward = partial(comm.all_gather, dim=dim, sizes=sizes)
-    return _apply(x, forward, partial(scatter_sum, comm=comm, dim=dim, sizes=known))
+    return _joined(x, comm, dim, sizes, scatter_sum)
 
 
 def scatter_sum(
@@ -170,9 +168,7 @@ def gather_invariant(
         >>> gather_invariant(torch.ones(2), SelfComm())
         tensor([1., 1.])
     """
-    known = gathered_sizes(x, comm, dim, sizes)
-    forward = partial(comm.all_gather, dim=dim, sizes=sizes)
-    return _apply(x, forward, partial(split, comm=comm, dim=dim, sizes=known))
+    return _joined(x, comm, dim, sizes, split)
 
 
 def split(
@@ -203,6 +199,19 @@ def split(
         return x.split_with_sizes(known, dim)[comm.rank].clone()
 
     return _apply(x, own, partial(gather_invariant, comm=comm, dim=dim, sizes=known))
+
+
+def _joined(
+    x: Tensor,
+    comm: Communicator,
+    dim: int,
+    sizes: Sequence[int] | None,
+    backward: Callable[..., Tensor],
+) -> Tensor:
+    """Join the parts of all ranks, and take the gradient of the whole apart with `backward`."""
+    known = gathered_sizes(x, comm, dim, sizes)
+    forward = partial(comm.all_gather, dim=dim, sizes=sizes)
+    return _apply(x, forward, partial(backward, comm=comm, dim=dim, sizes=known))
 
 
 def _apply(x: Tensor, forward: Map, backward: Map) -> Tensor:

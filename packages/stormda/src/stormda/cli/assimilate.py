@@ -19,7 +19,8 @@ from stormda.cli.options import (
 )
 from stormda.io import open_store, read_observations, sha256
 from stormda.parallel import Interruption
-from stormda.storm.assimilation_run import AssimilationConfig, assimilate_files
+from stormda.storm.assimilation_config import AssimilationConfig
+from stormda.storm.assimilation_run import assimilate_files
 from stormda.storm.config import override
 from stormda.storm.prior import Storm
 from stormda.storm.prior_training import PRIOR

@@ -1,0 +1,140 @@
+"""What a cycled assimilation is given, and whether it fits together.
+
+start - K steps ... start - 1 step     the history, from a file
+start, start + 1 step, ...             the analyses; each has the observations in
+                                       (t - step / 2, t + step / 2]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stormda.grid import describe_difference
+from stormda.io import ObservationTable, Store
+from stormda.storm.assimilation_config import AssimilationConfig
+from stormda.storm.files import Times, read_frames
+from stormda.storm.prior import Storm
+from stormda.storm.streams import stream
+
+START = 1
+"""What random numbers are for."""
+
+
+def prior_units(prior: Storm) -> dict[str, str]:
+    """Return the units of a prior's variables, as its training recorded them."""
+    return dict(prior.provenance["variables"])
+
+
+def step_of(prior: Storm) -> np.timedelta64:
+    """Return the time between the frames of a prior."""
+    return np.timedelta64(round(3600 * prior.step_hours), "s")
+
+
+def check_history(prior: Storm, store: Store) -> None:
+    """Refuse a history that the prior was not trained for.
+
+    Raises:
+        ValueError: Where the grid, a variable or its units are others.
+    """
+    path = store.paths[0]
+    difference = describe_difference(prior.grid, store.grid)
+    if difference:
+        raise ValueError(f"{path}: expected the grid of the prior: {difference}")
+    for name, units in prior_units(prior).items():
+        if name not in store.variables:
+            raise ValueError(
+                f"{path}: expected the variables of the prior {list(prior.config.variables)}, "
+                f"got {sorted(store.variables)}"
+            )
+        if store.variables[name].units != units:
+            raise ValueError(
+                f"{path}: expected {name} in {units!r} as in training, "
+                f"got {store.variables[name].units!r}"
+            )
+
+
+def require_errors(table: ObservationTable) -> None:
+    """Refuse a table in which an error of observation is not stated.
+
+    Raises:
+        ValueError: Where one is not.
+    """
+    unknown = int(np.isnan(table.error).sum())
+    if unknown:
+        raise ValueError(
+            f"error: expected the error of every observation, got {unknown} of {len(table)} "
+            "without one (pass --error)"
+        )
+
+
+def cycle_times(
+    config: AssimilationConfig, history: Times, table: ObservationTable, step: np.timedelta64
+) -> Times:
+    """Return the times of the analyses.
+
+    Raises:
+        ValueError: Where there is none.
+
+    Examples:
+        >>> from stormda.io import observation_table
+        >>> hour = np.timedelta64(3600, "s")
+        >>> past = np.array(["2019-03-01T00", "2019-03-01T01"], "datetime64[s]")
+        >>> table = observation_table(time="2019-03-01T03:20", lat=[50.0], lon=[0.0], value=[1.0])
+        >>> cycle_times(AssimilationConfig(), past, table, hour).astype("datetime64[h]").tolist()
+        [datetime.datetime(2019, 3, 1, 2, 0), datetime.datetime(2019, 3, 1, 3, 0)]
+    """
+    start = history[-1] + step if config.start is None else np.datetime64(config.start, "s")
+    if config.end is None:
+        last = table.time[-1] - start
+        count = -((step / 2 - last) // step) if len(table) else 0
+        end = start + max(0, int(count)) * step
+    else:
+        end = np.datetime64(config.end, "s")
+    if end < start:
+        raise ValueError(f"end: expected a time at or after the start {start}, got {end}")
+    return np.arange(start, end + np.timedelta64(1, "s"), step)
+
+
+def initial_past(
+    prior: Storm, store: Store, start: np.datetime64, config: AssimilationConfig
+) -> Tensor:
+    """Return the history of every member before the first analysis.
+
+    Returns:
+        Physical fields, (members, history, variables, rows, cols).
+
+    Raises:
+        ValueError: Where a frame or a value is missing.
+    """
+    count, step = prior.config.history, step_of(prior)
+    wanted = start - step * np.arange(count, 0, -1)
+    frames = read_frames(store, prior.config.variables, start=wanted[0], end=wanted[-1])
+    if not np.array_equal(frames.times, wanted):
+        raise ValueError(
+            f"{store.paths[0]}: expected frames at {', '.join(map(str, wanted))} before the first "
+            f"analysis, got {', '.join(map(str, frames.times))}"
+        )
+    mask = prior.network.valid
+    needed = frames.valid if mask is None else frames.valid | ~mask
+    if not bool(needed.all()):
+        raise ValueError(
+            f"{store.paths[0]}: expected values wherever the prior was trained, "
+            f"got {int((~needed).sum())} missing ones"
+        )
+    generator = stream(config.seed, START)
+    noise = torch.randn(config.members, *frames.values.shape[1:], generator=generator)[:, None]
+    past = frames.values + config.history_error * prior.normalization.std * noise
+    return filled(prior, past)
+
+
+def filled(prior: Storm, fields: Tensor) -> Tensor:
+    """Return fields with their mean wherever the prior knows no value, as on land for waves.
+
+    Args:
+        prior: The prior.
+        fields: Physical fields, (..., variables, rows, cols).
+    """
+    mask = prior.network.valid
+    return fields if mask is None else torch.where(mask, fields, prior.normalization.mean)

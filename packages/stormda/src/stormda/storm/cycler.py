@@ -1,0 +1,89 @@
+"""One cycle after another: expect, check the observations, sample, remember.
+
+    x_k^m ~ p(x_k | x_{k-K:k-1}^m, y_k)
+
+All noise is a function of (seed, cycle), so that a run may stop and go on anywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stormda.assimilation import Observation
+from stormda.io import ObservationTable
+from stormda.storm.assimilation_config import AssimilationConfig
+from stormda.storm.assimilation_inputs import filled, step_of
+from stormda.storm.files import Times, clock_features
+from stormda.storm.filtering import drawn_together, expected_error, sample_present
+from stormda.storm.present import Present
+from stormda.storm.prior import Storm
+from stormda.storm.real_observations import Expected, as_observation, background_check
+from stormda.storm.streams import stream
+
+CYCLE = 2
+"""What random numbers are for, beside those of `assimilation_inputs`."""
+
+
+class Cycler:
+    """The state of a cycled assimilation of a table.
+
+    Args:
+        prior: The trained prior.
+        table: Usable observations of the whole period.
+        times: Of the analyses.
+        config: The settings.
+    """
+
+    def __init__(
+        self, prior: Storm, table: ObservationTable, times: Times, config: AssimilationConfig
+    ) -> None:
+        self.prior, self.table, self.times, self.config = prior, table, times, config
+        season = bool(prior.provenance["settings"]["season"])
+        self.clock = (
+            clock_features(times, prior.grid, season=season) if prior.config.clock else None  # type: ignore[arg-type]
+        )
+        self.grid, self.variables = prior.grid, prior.config.variables
+        self.past: Tensor
+
+    def step(self, cycle: int) -> tuple[Tensor, dict[str, Any]]:
+        """Sample the analysis of a cycle, and return it with the account of its observations."""
+        clock = None if self.clock is None else self.clock[cycle]
+        now = self.present(clock)
+        half = step_of(self.prior) / 2
+        rows = self.table.window(self.times[cycle] - half, self.times[cycle] + half)
+        checked = background_check(
+            rows, self.grid, self.variables, self._expected(now), self.config.gross
+        )
+        seen = as_observation(checked, self.grid, self.variables)
+        analysis = self.sample(now, seen, stream(self.config.seed, CYCLE, cycle))
+        analysis = filled(self.prior, analysis)
+        self.past = torch.cat([self.past[:, 1:], analysis[:, None]], 1)
+        return analysis, {"used": len(checked), "refused": len(rows) - len(checked)}
+
+    def present(self, clock: Tensor | None) -> Present:
+        """Return what the past of every member lets expect."""
+        settings = self.config.filter
+        past = drawn_together(self.past, settings.cohesion)
+        error = expected_error(self.past, self.prior.normalization, settings)
+        given = self.prior.given(past, error=error, clock=clock)
+        return Present(given, self.config.inflation)
+
+    def sample(
+        self, now: Present, observation: Observation | None, generator: torch.Generator
+    ) -> Tensor:
+        """Sample every member's present [physical units], (members, variables, rows, cols)."""
+        return sample_present(
+            now,
+            observation,
+            members=len(self.past),
+            settings=self.config.filter,
+            generator=generator,
+        )
+
+    def _expected(self, now: Present) -> Expected:
+        """Return the forecast of each member, and the size of a change in one step."""
+        n = self.prior.normalization
+        return Expected(now.forecast(), (n.std * n.increment)[:, 0, 0])
