@@ -236,7 +236,7 @@ def test_observations_on_missing_cells_are_counted() -> None:
 
 def test_the_background_check_refuses_what_is_not_credible() -> None:
     grid = LatLonGrid(np.linspace(50, 53, 7), np.linspace(0, 4, 9))
-    expected = Expected(torch.full((4, 1, 7, 9), 280.0), torch.tensor([1.2]))
+    expected = Expected(torch.full((4, 1, 7, 9), 280.0), torch.full((1, 7, 9), 1.2))
     limit = 5 * np.hypot(1.2, 0.5)
     some = table(value=[280 + limit - 0.01, 280 + limit + 0.01])
     left = background_check(some, grid, ["t2m"], expected, 5.0)

@@ -54,6 +54,8 @@ def test_denoising_is_the_wiener_filter_of_the_dense_covariance() -> None:
         torch.testing.assert_close(estimate[b].flatten(), exact)
         mean_square = made.size(variance)[b] ** 2
         torch.testing.assert_close(mean_square, torch.diagonal(c).mean())
+        local = made.pointwise(variance)[b]
+        torch.testing.assert_close(local.flatten(), torch.diagonal(c))
 
 
 def test_the_level_of_an_analysis_is_the_error_of_the_kalman_update() -> None:

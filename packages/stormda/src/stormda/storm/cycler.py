@@ -54,9 +54,8 @@ class Cycler:
         now = self.present(clock)
         half = step_of(self.prior) / 2
         rows = self.table.window(self.times[cycle] - half, self.times[cycle] + half)
-        checked = background_check(
-            rows, self.grid, self.variables, self._expected(now), self.config.gross
-        )
+        expected = Expected(now.forecast(), now.uncertainty())
+        checked = background_check(rows, self.grid, self.variables, expected, self.config.gross)
         seen = as_observation(checked, self.grid, self.variables)
         analysis = self.sample(now, seen, stream(self.config.seed, CYCLE, cycle))
         analysis = filled(self.prior, analysis)
@@ -82,8 +81,3 @@ class Cycler:
             settings=self.config.filter,
             generator=generator,
         )
-
-    def _expected(self, now: Present) -> Expected:
-        """Return the forecast of each member, and the size of a change in one step."""
-        n = self.prior.normalization
-        return Expected(now.forecast(), (n.std * n.increment)[:, 0, 0])

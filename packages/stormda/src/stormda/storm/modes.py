@@ -253,6 +253,13 @@ class ModeCovariance(nn.Module):
         """Return the typical size of a departure at a point, (batch,)."""
         return (variance @ self.modes.share.mean(1)).sqrt()
 
+    def pointwise(self, variance: Tensor) -> Tensor:
+        """Return the variance of a departure at every point, (batch, variables, rows, cols)."""
+        along, beside = variance[:, :-1], variance[:, -1:]
+        squares = rearrange(self.basis.square(), "m v y x -> m (v y x)")
+        local = (along - beside) @ squares + beside
+        return local.reshape(-1, *self.basis.shape[1:])
+
     def denoise(self, d: Tensor, sigma: Tensor, variance: Tensor) -> Tensor:
         """Return C (C + sigma^2)^-1 d.
 

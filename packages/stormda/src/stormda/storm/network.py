@@ -211,6 +211,16 @@ class StormNetwork(nn.Module):
         with torch.autocast(d.device.type, enabled=False):
             return self.modes.denoise(d, sigma, past.variance)
 
+    def uncertainty(self, past: Encoded) -> Tensor:
+        """Return the typical size of a departure at every point, before anything is observed.
+
+        In normalised increments, (batch, variables, rows, cols).
+        """
+        if self.modes is None or past.variance is None:
+            size = past.size[:, None, None, None]
+            return size.expand(-1, len(self.config.variables), *self.grid.shape)
+        return self.modes.pointwise(past.variance).sqrt()
+
     def residual(self, d: Tensor, log_sigma: Tensor, past: Encoded) -> Tensor:
         """Return F: the trunk between the tokenizer and the detokenizer."""
         condition = self.noise(log_sigma[:, None]) + past.condition

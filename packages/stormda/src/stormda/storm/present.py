@@ -61,6 +61,10 @@ class Present:
         """Return the fields that departures stand for [physical units]."""
         return self.given.to_physical(self.inflation * departure)
 
+    def uncertainty(self) -> Tensor:
+        """Return the typical size of a departure [physical units], (variables, rows, cols)."""
+        return self.inflation * self.given.uncertainty()
+
     def forecast(self) -> Tensor:
         """Return the fields without any departure, (members, variables, rows, cols)."""
         return self.given.to_physical(torch.zeros_like(self.given.last))

@@ -192,6 +192,15 @@ class Conditioned:
         estimate: Tensor = self.network(x, torch.as_tensor(sigma, device=x.device), self.past)
         return estimate
 
+    def uncertainty(self) -> Tensor:
+        """Return the typical size of a departure [physical units], like the state of a member.
+
+        At least the size of a change in one step.
+        """
+        with torch.no_grad():
+            size = self.network.uncertainty(self.past).clamp_min(1.0).mean(0)
+        return self.normalization.std * self.normalization.increment * size
+
     def to_physical(self, departure: Tensor) -> Tensor:
         """Return the fields that departures mean [physical units]."""
         n = self.normalization

@@ -113,7 +113,8 @@ class Expected:
     """Expected fields, (members, variables, rows, cols)."""
 
     std: Tensor
-    """Standard deviation that is allowed for beside the spread of `ensemble`, (variables,)."""
+    """Standard deviation that is allowed for beside the spread of `ensemble`,
+    (variables, rows, cols)."""
 
 
 def background_check(
@@ -140,7 +141,7 @@ def background_check(
         return table
     operator = cells_of(table, grid, variables)
     predicted = operator(expected.ensemble).double()
-    allowed = expected.std.double()[operator.cells[:, 0] // (grid.shape[0] * grid.shape[1])]
+    allowed = operator(expected.std[None])[0].double()
     variance = predicted.var(0) + allowed**2 + torch.from_numpy(table.error) ** 2
     departure = torch.from_numpy(table.value) - predicted.mean(0)
     return table.where((departure.square() <= limit**2 * variance).numpy(), GROSS)
