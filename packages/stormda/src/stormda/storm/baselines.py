@@ -151,8 +151,8 @@ METHODS: Mapping[str, Method] = {
         interpolation,
         {
             "daily": (0.0, 1.0),
-            "radius_km": (800.0, 1200.0, 2400.0),
-            "scale": (0.5, 1.0, 2.0),
+            "radius_km": (400.0, 600.0, 800.0, 1200.0, 2400.0),
+            "scale": (0.25, 0.5, 1.0, 2.0),
             "damping": (0.0,),
         },
     ),
@@ -160,9 +160,9 @@ METHODS: Mapping[str, Method] = {
         interpolation,
         {
             "daily": (0.0, 1.0),
-            "radius_km": (600.0, 1200.0),
-            "scale": (0.05, 0.1, 0.2, 0.4),
-            "damping": (0.8, 0.9, 1.0),
+            "radius_km": (400.0, 600.0, 900.0, 1200.0),
+            "scale": (0.1, 0.2, 0.3, 0.4, 0.6, 0.8),
+            "damping": (0.6, 0.7, 0.8, 0.9, 1.0),
         },
     ),
     "eof-kf": Method(eof_filter, {"daily": (0.0, 1.0), "rank": (5.0, 10.0, 20.0, 40.0)}),
