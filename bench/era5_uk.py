@@ -33,7 +33,7 @@ from stormda.storm.assimilation_run import (
 )
 from stormda.storm.baselines import METHODS, Task, tune
 from stormda.storm.config import override
-from stormda.storm.files import Frames, read_frames
+from stormda.storm.frames import Frames, read_frames
 from stormda.storm.prior import Storm
 from stormda.storm.prior_training import PRIOR, train_on_files
 from stormda.storm.provenance import commit, machine

@@ -37,7 +37,8 @@ from stormda.storm.assimilation_inputs import filled
 from stormda.storm.config import StormConfig
 from stormda.storm.cycler import Cycler
 from stormda.storm.disturbance import HistoryError
-from stormda.storm.files import Frames, Times, read_frames, window_targets
+from stormda.storm.files import window_targets
+from stormda.storm.frames import Frames, Times, read_frames
 from stormda.storm.objective import NoiseLevels
 from stormda.storm.prior import Storm
 from stormda.storm.prior_training import PRIOR, train_on_files

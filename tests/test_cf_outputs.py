@@ -15,7 +15,8 @@ from stormda.io import observation_table, write_fields, write_observations
 HOURS = np.datetime64("2020-01-01T00", "s") + 3600 * np.arange(40)
 SEA = np.add.outer(np.arange(7), np.arange(9)) > 4
 TINY = shlex.split(
-    "--recipe era5-uk --device cpu --set network.width=16 --set network.heads=2 "
+    "--recipe era5-uk --device cpu "
+    "--set network.width=16 --set network.heads=2 --set network.modes=9 "
     "--set network.history=2 --set network.depth=1 --set network.encoder_depth=1 "
     "--set network.patch=3,3 --set training.batch=4 --set training.steps=2 "
     "--set split.validation_hours=0"

@@ -21,7 +21,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 STORMDA = [sys.executable, "-c", "from stormda.cli import main; main()"]
 TRAIN = shlex.split(
     "--variables t2m --recipe era5-uk --train-end 2020-01-02T06 "
-    "--set network.width=16 --set network.heads=2 --set network.history=2 --set network.depth=1 "
+    "--set network.width=16 --set network.heads=2 --set network.modes=9 "
+    "--set network.history=2 --set network.depth=1 "
     "--set network.encoder_depth=1 --set training.batch=4 --set training.checkpoint_every=5 "
     "--set split.validation_hours=6 --set split.embargo_hours=2 --set validate_every=5"
 )

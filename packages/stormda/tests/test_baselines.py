@@ -6,7 +6,7 @@ import torch
 from stormda.assimilation import DiagonalError, Observation, optimal_interpolation, select
 from stormda.grid import LatLonGrid
 from stormda.storm.baselines import METHODS, Climate, Method, Task, interpolation, tune
-from stormda.storm.files import Frames
+from stormda.storm.frames import Frames
 
 FULL = 1e6
 """A radius of localisation [km] that leaves the covariance nearly as it is."""

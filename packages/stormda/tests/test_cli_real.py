@@ -17,7 +17,8 @@ from stormda.storm.settings import first_difference, plain, read_settings, to_to
 
 TINY = shlex.split(
     "--recipe era5-uk --train-end 2020-01-02T06 --device cpu "
-    "--set network.width=16 --set network.heads=2 --set network.history=2 --set network.depth=1 "
+    "--set network.width=16 --set network.heads=2 --set network.modes=9 "
+    "--set network.history=2 --set network.depth=1 "
     "--set network.encoder_depth=1 --set network.patch=3,3 --set training.batch=4 "
     "--set split.validation_hours=0"
 )

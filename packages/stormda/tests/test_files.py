@@ -10,16 +10,8 @@ import torch
 from stormda.grid import LatLonGrid
 from stormda.io import open_store, write_fields
 from stormda.storm.disturbance import HistoryError, coloured
-from stormda.storm.files import (
-    FileHistories,
-    Frames,
-    Split,
-    clock_features,
-    fit_normalization,
-    read_frames,
-    shuffled,
-    window_targets,
-)
+from stormda.storm.files import FileHistories, Split, fit_normalization, shuffled, window_targets
+from stormda.storm.frames import Frames, clock_features, read_frames
 
 HOUR = np.timedelta64(3600, "s")
 

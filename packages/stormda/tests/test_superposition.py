@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stormda.grid import LatLonGrid
-from stormda.storm.files import FileHistories, Frames, fit_normalization
+from stormda.storm.files import FileHistories, fit_normalization
+from stormda.storm.frames import Frames
 from stormda.storm.superposition import Superposition, superposed
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from stormda.grid import describe_difference
 from stormda.io import ObservationTable, Store
 from stormda.storm.assimilation_config import AssimilationConfig
-from stormda.storm.files import Times, read_frames
+from stormda.storm.frames import Times, read_frames
 from stormda.storm.prior import Storm
 from stormda.storm.streams import stream
 

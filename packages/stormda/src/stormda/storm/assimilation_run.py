@@ -29,7 +29,7 @@ from stormda.storm.assimilation_inputs import (
 )
 from stormda.storm.config import to_dict
 from stormda.storm.cycler import Cycler
-from stormda.storm.files import Times
+from stormda.storm.frames import Times
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.real_observations import match_variables, usable

@@ -32,7 +32,7 @@ from stormda.assimilation import (
     rmse,
 )
 from stormda.grid import Grid, LatLonGrid
-from stormda.storm.files import Frames, Times
+from stormda.storm.frames import Frames, Times
 
 Settings = Mapping[str, float]
 Runner = Callable[["Task", Settings], Iterator[GaussianAnalysis]]

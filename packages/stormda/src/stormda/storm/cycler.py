@@ -16,8 +16,8 @@ from stormda.assimilation import Observation
 from stormda.io import ObservationTable
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import filled, step_of
-from stormda.storm.files import Times, clock_features
 from stormda.storm.filtering import drawn_together, expected_error, sample_present
+from stormda.storm.frames import Times, clock_features
 from stormda.storm.present import Present
 from stormda.storm.prior import Storm
 from stormda.storm.real_observations import Expected, as_observation, background_check

@@ -19,7 +19,7 @@ from torch import Tensor
 from stormda.assimilation import coverage, crps_fair, rmse, spread_skill, weighted_mean
 from stormda.grid import describe_difference
 from stormda.io import ObservationTable, Store
-from stormda.storm.files import Times
+from stormda.storm.frames import Times
 from stormda.storm.real_observations import cells_of, usable
 from stormda.storm.scores import LEVEL, Row
 

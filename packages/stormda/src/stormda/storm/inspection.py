@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stormda.io import ObservationTable, Store, open_store, read_observations, sha256
-from stormda.storm.files import Times
+from stormda.storm.frames import Times
 from stormda.storm.prior import Storm
 
 

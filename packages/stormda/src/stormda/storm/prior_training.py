@@ -28,7 +28,8 @@ from torch import Tensor
 from stormda.io import Store, atomic_path
 from stormda.parallel import Communicator
 from stormda.storm.config import to_dict
-from stormda.storm.files import FileHistories, Frames, fit_normalization, read_frames
+from stormda.storm.files import FileHistories, fit_normalization
+from stormda.storm.frames import Frames, read_frames
 from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import denoising_loss
