@@ -77,15 +77,25 @@ def drawn_together(past: Tensor, cohesion: float) -> Tensor:
     return torch.lerp(past, past.mean(0, keepdim=True), cohesion)
 
 
-def expected_error(past: Tensor, normalization: Normalization, settings: FilterSettings) -> Tensor:
+def expected_error(
+    past: Tensor,
+    normalization: Normalization,
+    settings: FilterSettings,
+    valid: Tensor | None = None,
+) -> Tensor:
     """Return the error that the newest frame of a past is expected to have, (variables,).
 
     Args:
         past: (members, history, variables, rows, cols) [physical units].
         normalization: For the scale of the least error.
         settings: Factor and least error.
+        valid: Where the fields exist, bool (variables, rows, cols); None for everywhere.
     """
-    spread = past[:, -1].var(dim=0).mean(dim=(-2, -1)).sqrt()
+    variance = past[:, -1].var(dim=0)
+    mean = variance.mean(dim=(-2, -1))
+    if valid is not None:
+        mean = mean / valid.to(variance).mean(dim=(-2, -1)).clamp_min(1e-12)
+    spread = mean.sqrt()
     least = settings.smallest_error * normalization.std[:, 0, 0]
     return torch.maximum(settings.error_factor * spread, least)
 

@@ -193,12 +193,9 @@ class Conditioned:
         return estimate
 
     def uncertainty(self) -> Tensor:
-        """Return the typical size of a departure [physical units], like the state of a member.
-
-        At least the size of a change in one step.
-        """
+        """Return the typical size of a departure [physical units], like the state of a member."""
         with torch.no_grad():
-            size = self.network.uncertainty(self.past).clamp_min(1.0).mean(0)
+            size = self.network.uncertainty(self.past).mean(0)
         return self.normalization.std * self.normalization.increment * size
 
     def to_physical(self, departure: Tensor) -> Tensor:
