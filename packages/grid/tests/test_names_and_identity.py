@@ -7,6 +7,10 @@ import pytest
 
 from stormda.grid import LatLonGrid, PlaneGrid, describe_difference, grid, grid_from_dict
 
+FORM = (
+    "name: expected a form like 0.25deg, 0.25deg-poles, f32, n320, o96, healpix64 or "
+    "healpix64-ring"
+)
 MIDDLES, EVERY_5 = np.arange(-87.5, 90.0, 5.0), np.arange(0.0, 360.0, 5.0)
 
 
@@ -30,8 +34,8 @@ def test_a_name_stands_for_a_grid(name, shape, north, west):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("x7", "name: expected a form like 0.25deg, 0.25deg-poles or f32, got 'x7'"),
-        ("f0", "name: expected a form like 0.25deg, 0.25deg-poles or f32, got 'f0'"),
+        ("x7", f"{FORM}, got 'x7'"),
+        ("f0", f"{FORM}, got 'f0'"),
         ("0.7deg", "name: expected a size that divides 180 degrees, got 0.7"),
         ("0deg", "name: expected a size that divides 180 degrees, got 0"),
     ],
@@ -54,7 +58,8 @@ def test_json_gives_back_the_grid(original):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match=r"^kind: expected one of latlon, plane, got 'ball'$"):
+    kinds = "latlon, plane, reduced_gaussian, healpix, projected, curvilinear, points"
+    with pytest.raises(ValueError, match=rf"^kind: expected one of {kinds}, got 'ball'$"):
         grid_from_dict({"kind": "ball"})
 
 

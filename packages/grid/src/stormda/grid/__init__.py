@@ -4,6 +4,7 @@ The modules for networks, `stormda.grid.tokenizer`, need torch and are imported 
 """
 
 from stormda.grid.axis import Border
+from stormda.grid.curvilinear import CurvilinearGrid
 from stormda.grid.encoding import (
     grid_features,
     log_area,
@@ -11,30 +12,49 @@ from stormda.grid.encoding import (
     sphere_features,
     time_features,
 )
+from stormda.grid.grid_mapping import projection_from_mapping
+from stormda.grid.healpix import HealpixGrid, Order
 from stormda.grid.identity import describe_difference, grid_from_dict
 from stormda.grid.latlon import LatLonGrid
 from stormda.grid.names import grid
 from stormda.grid.partition import Partition
 from stormda.grid.patching import Patching
 from stormda.grid.plane import PlaneGrid
-from stormda.grid.protocol import Coordinate, Grid
+from stormda.grid.points import PointGrid
+from stormda.grid.projected import ProjectedGrid
+from stormda.grid.projection import LambertConformal, PolarStereographic, Projection, RotatedPole
+from stormda.grid.protocol import Cells, Coordinate, Grid, Lattice
+from stormda.grid.reduced import ReducedGaussianGrid, classical, octahedral
 from stormda.grid.sphere import gaussian_latitudes
 from stormda.grid.stencil import Stencil, bilinear, locate, nearest
 from stormda.grid.tiles import Span, TileLayout, Window
 
 __all__ = [
     "Border",
+    "Cells",
     "Coordinate",
+    "CurvilinearGrid",
     "Grid",
+    "HealpixGrid",
+    "LambertConformal",
     "LatLonGrid",
+    "Lattice",
+    "Order",
     "Partition",
     "Patching",
     "PlaneGrid",
+    "PointGrid",
+    "PolarStereographic",
+    "ProjectedGrid",
+    "Projection",
+    "ReducedGaussianGrid",
+    "RotatedPole",
     "Span",
     "Stencil",
     "TileLayout",
     "Window",
     "bilinear",
+    "classical",
     "describe_difference",
     "gaussian_latitudes",
     "grid",
@@ -43,7 +63,9 @@ __all__ = [
     "locate",
     "log_area",
     "nearest",
+    "octahedral",
     "plane_features",
+    "projection_from_mapping",
     "sphere_features",
     "time_features",
 ]
