@@ -24,6 +24,7 @@ from stormda.grid.points import PointGrid
 from stormda.grid.projected import ProjectedGrid
 from stormda.grid.projection import LambertConformal, PolarStereographic, Projection, RotatedPole
 from stormda.grid.protocol import Cells, Coordinate, Grid, Lattice
+from stormda.grid.recognition import projected_grid, recognise, unique_columns
 from stormda.grid.reduced import ReducedGaussianGrid, classical, octahedral
 from stormda.grid.sphere import gaussian_latitudes
 from stormda.grid.stencil import Stencil, bilinear, locate, nearest
@@ -65,7 +66,10 @@ __all__ = [
     "nearest",
     "octahedral",
     "plane_features",
+    "projected_grid",
     "projection_from_mapping",
+    "recognise",
     "sphere_features",
     "time_features",
+    "unique_columns",
 ]

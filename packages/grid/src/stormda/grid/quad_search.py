@@ -16,6 +16,9 @@ from stormda.grid.axis import Bools, Floats, Ints
 CANDIDATES = 4
 """The nearest centres whose quadrilaterals are tried: more than one where cells are slanted."""
 
+CONVERGED = 1e-9
+"""What is left after the last step where there is a solution [of the quadrilateral's distance]."""
+
 STEPS = 8
 """Newton steps; the error is squared by each, from a tenth of a cell."""
 
@@ -35,17 +38,18 @@ def locate_in_quads(
         Rows and columns (m,); half a cell beyond a border at most, and -1 further outside.
     """
     rows, cols, _ = centres.shape
-    _, near = tree.query(points, k=min(CANDIDATES, rows * cols))
-    row, col = np.divmod(near.reshape(len(points), -1), cols)
-    quad_row = np.clip(row[..., None] - [0, 0, 1, 1], 0, rows - 2).reshape(len(points), -1)
+    m, k = len(points), min(CANDIDATES, rows * cols)
+    row, col = np.divmod(tree.query(points, k=k)[1].reshape(m, k), cols)
+    quad_row = np.clip(row[..., None] - [0, 0, 1, 1], 0, rows - 2).reshape(m, 4 * k)
     quad_col = col[..., None] - [0, 1, 0, 1]
     quad_col = quad_col % cols if wraps else np.clip(quad_col, 0, cols - 2)
-    quad_col = quad_col.reshape(len(points), -1)
+    quad_col = quad_col.reshape(m, 4 * k)
     s, t = _coordinates(_corners(centres, quad_row, quad_col), points)
     miss = np.maximum(np.abs(s - 0.5), np.abs(t - 0.5))
-    best = (np.arange(len(points)), np.where(np.isfinite(miss), miss, np.inf).argmin(1))
+    best = (np.arange(m), np.where(np.isfinite(miss), miss, np.inf).argmin(1))
     at_row, known_y = _settle(quad_row[best], s[best], rows, wraps=False)
     at_col, known_x = _settle(quad_col[best], t[best], cols, wraps=wraps)
+    at_col = np.where(wraps & (at_col >= cols), at_col - cols, at_col)
     known = known_y & known_x
     return np.where(known, at_row, -1.0), np.where(known, at_col, -1.0)
 
@@ -72,8 +76,9 @@ def _coordinates(corners: Floats, points: Floats) -> tuple[Floats, Floats]:
             g, gs, gt = _bilinear(v, s, t)
             det = fs * gt - ft * gs
             s, t = s - (f * gt - ft * g) / det, t - (fs * g - f * gs) / det
-    behind = (ahead <= 0).any(-1)
-    return np.where(behind, np.nan, s), np.where(behind, np.nan, t)
+        missed = np.hypot(_bilinear(u, s, t)[0], _bilinear(v, s, t)[0]) / np.hypot(u, v).max(-1)
+    found = (ahead > 0).all(-1) & (missed < CONVERGED)
+    return np.where(found, s, np.nan), np.where(found, t, np.nan)
 
 
 def _bilinear(corner: Floats, s: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:

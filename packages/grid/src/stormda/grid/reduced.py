@@ -100,8 +100,12 @@ class ReducedGaussianGrid:
         return np.argsort(along_curve(self.lat, self.lon), kind="stable")
 
     def neighbours(self, cells: int = 1) -> Ints:
-        """Return the runs of `cells` points along the curve that touch each run (runs, k)."""
-        return joined(self.rings.neighbours(), self.curve(cells), cells)
+        """Return the runs of `cells` points along the curve that touch each run (runs, k).
+
+        Single points are numbered as the grid is.
+        """
+        around = self.rings.neighbours()
+        return around if cells == 1 else joined(around, self.curve(cells), cells)
 
     def encode(
         self, first: ArrayLike, second: ArrayLike, scales: tuple[int, ...] = SCALES

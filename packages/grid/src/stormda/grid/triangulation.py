@@ -68,7 +68,7 @@ class Triangulation:
 
         Returns:
             The corners (m, 3) and their weights (m, 3), which sum to 1, and whether the points lie
-            inside (m,); where they do not, corners may be guards.
+            inside (m,); where they do not, corners may be guards. Corners without weight are 0.
         """
         _, near = self.tree.query(at)
         triangle = self.first[near]
@@ -81,7 +81,9 @@ class Triangulation:
             moving = moving[out]
         weights = np.clip(self._sides(triangle, at), 0, None)
         weights /= weights.sum(1, keepdims=True)
-        return self.corners[triangle], weights, self.real[triangle]
+        cells = self.corners[triangle]
+        outside = (weights * (cells >= self.n)).sum(1) > 1e-12  # at a border point it is rounding
+        return np.where(weights > 1e-12, cells, 0), weights, ~outside
 
     def _sides(self, triangle: Ints, at: Floats) -> Floats:
         """Return how far inside of the side across from each corner points lie (m, 3)."""
