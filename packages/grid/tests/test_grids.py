@@ -334,7 +334,8 @@ def test_no_points_are_no_points():
         ),
         (
             lambda: CurvilinearGrid([0, 1], [0, 1]),
-            r"lat, lon: expected one shape \(rows, cols\) of at least 2 x 2, got \(2,\) and \(2,\)",
+            r"lat, lon: expected one shape \(rows, cols\) of at least 2 x 2, "
+            r"got \(2,\) and \(2,\)",
         ),
         (
             lambda: CurvilinearGrid([[0, 9e36], [1, 1]], [[0, 1], [0, 1]]),

@@ -14,6 +14,7 @@ from stormda.grid.encoding import (
 )
 from stormda.grid.grid_mapping import projection_from_mapping
 from stormda.grid.healpix import HealpixGrid, Order
+from stormda.grid.healpix_tiles import HealpixTiles
 from stormda.grid.identity import describe_difference, grid_from_dict
 from stormda.grid.latlon import LatLonGrid
 from stormda.grid.names import grid
@@ -37,6 +38,7 @@ __all__ = [
     "CurvilinearGrid",
     "Grid",
     "HealpixGrid",
+    "HealpixTiles",
     "LambertConformal",
     "LatLonGrid",
     "Lattice",

@@ -8,12 +8,13 @@ A `Lattice` is padded to whole rectangles: round the seam where it is periodic, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from einops import reduce
+from numpy.typing import NDArray
 
-from stormda.grid.arrays import Array, concatenate, cut, gather, take_range
+from stormda.grid.arrays import Array, Sliceable, concatenate, cut, gather, negate, take_range
 from stormda.grid.axis import Border, Floats, Ints, resolve
 from stormda.grid.protocol import Cells, Grid, Lattice, is_lattice, is_list
 from stormda.grid.sphere import angles, unit_vectors
@@ -59,6 +60,11 @@ class Arrangement(Protocol):
 
     def crop(self, x: Array) -> Array:
         """Undo `pad`."""
+
+    def band(
+        self, x: Sliceable, frames: slice, first: int, last: int, vectors: Sequence[int]
+    ) -> NDArray[Any]:
+        """Load what rows `first ... last - 1` of tokens are made of, laid out as by `pad`."""
 
 
 def arrange(grid: Grid, patch: tuple[int, ...]) -> Arrangement:
@@ -133,7 +139,20 @@ class Rectangles:
         for row, over_pole in self._below:
             piece = cut(x, -2, row, row + 1)
             pieces.append(turn(piece, vectors) if over_pole else piece)
-        x = concatenate(pieces, -2)
+        return self._beside_padded(concatenate(pieces, -2))
+
+    def band(
+        self, x: Sliceable, frames: slice, first: int, last: int, vectors: Sequence[int]
+    ) -> NDArray[Any]:
+        """Load rows of cells of fields (time, variable, rows, cols), padded."""
+        py, rows = self.patch[0], self.grid.shape[0]
+        pieces = [np.asarray(x[frames, :, first * py : min(last * py, rows)])]
+        for row, over_pole in self._below if last * py > rows else ():
+            piece = np.asarray(x[frames, :, row : row + 1])
+            pieces.append(turn(piece, vectors) if over_pole else piece)
+        return self._beside_padded(np.concatenate(pieces, -2))
+
+    def _beside_padded(self, x: Array) -> Array:
         pieces = [x]
         for col in self._beside:
             pieces.append(cut(x, -1, col, col + 1))
@@ -227,6 +246,16 @@ class Runs:
         """Put fields (..., n) in the order of the curve; no cell lies over a pole."""
         return x if self.order is None else gather(x, self.order)
 
+    def band(
+        self, x: Sliceable, frames: slice, first: int, last: int, vectors: Sequence[int]
+    ) -> NDArray[Any]:
+        """Load runs of cells of fields (time, variable, n), in the order of the curve."""
+        cells = slice(first * self.length, last * self.length)
+        if self.order is None:
+            return np.asarray(x[frames, :, cells])
+        known, back = np.unique(self.order[cells], return_inverse=True)  # files want them in order
+        return np.asarray(x[frames, :, known])[..., back]
+
     def crop(self, x: Array) -> Array:
         """Put fields back in the order of the grid."""
         return x if self.places is None else gather(x, self.places)
@@ -266,11 +295,7 @@ def turn(row: Array, vectors: Sequence[int]) -> Array:
         array([[3., 4., 1., 2.]])
     """
     cols = row.shape[-1]
-    row = take_range(row, -1, cols // 2, cols // 2 + cols)
-    if not vectors:
-        return row
-    parts = [cut(row, -3, v, v + 1) for v in range(row.shape[-3])]
-    return concatenate([-part if v in vectors else part for v, part in enumerate(parts)], -3)
+    return negate(take_range(row, -1, cols // 2, cols // 2 + cols), vectors)
 
 
 def _between_tokens(borders: tuple[Border, Border]) -> tuple[Border, Border]:

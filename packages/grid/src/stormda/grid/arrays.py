@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import einops
 import numpy as np
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array", NDArray[Any], "Tensor")
 """A NumPy array or a torch tensor."""
+
+
+class Sliceable(Protocol):
+    """An array that need not be in memory: slices of it become arrays."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of its axes."""
+
+    def __getitem__(self, key: Any, /) -> Any:  # noqa: ANN401
+        """Return a part of it, by slices, and on lists by one array of increasing numbers."""
 
 
 def concatenate(pieces: Sequence[Array], axis: int) -> Array:
@@ -71,6 +82,31 @@ def cut(x: Array, axis: int, start: int, stop: int) -> Array:
                [4, 5]])
     """
     return x[(slice(None),) * (x.ndim + axis) + (slice(start, stop),)]
+
+
+def flip(x: Array, axis: int) -> Array:
+    """Return the cells along `axis` in reverse.
+
+    Examples:
+        >>> flip(np.arange(3), -1)
+        array([2, 1, 0])
+    """
+    values: Any = x
+    flipped: Array = values.flip(axis) if hasattr(x, "index_select") else np.flip(values, axis)
+    return flipped
+
+
+def negate(x: Array, variables: Sequence[int]) -> Array:
+    """Return fields (..., variable, rows, cols) with some variables of the other sign.
+
+    Examples:
+        >>> negate(np.ones((3, 1, 1)), [1]).ravel()
+        array([ 1., -1.,  1.])
+    """
+    if not variables:
+        return x
+    parts = [cut(x, -3, v, v + 1) for v in range(x.shape[-3])]
+    return concatenate([-part if v in variables else part for v, part in enumerate(parts)], -3)
 
 
 def take_range(x: Array, axis: int, start: int, stop: int) -> Array:

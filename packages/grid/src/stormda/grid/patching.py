@@ -8,9 +8,13 @@ padded (see `arrangement`); padding has no weight, and is cut off on the way bac
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stormda.grid.arrangement import Arrangement, arrange
-from stormda.grid.arrays import Array, rearrange
+from stormda.grid.arrays import Array, Sliceable, rearrange
 from stormda.grid.axis import Floats, Ints
 from stormda.grid.protocol import Grid
 
@@ -113,6 +117,59 @@ class Patching:
         a = self.arrangement
         pattern = f"... (t f) v {a.field} -> ... (t {a.token}) (f v {a.cell})"
         return rearrange(self.pad(x, vectors), pattern, f=self.frames, **a.sizes)
+
+    def read(
+        self, x: Sliceable, start: int, stop: int, vectors: Sequence[int] = ()
+    ) -> NDArray[Any]:
+        """Return some tokens of a field of which only their own rows are loaded.
+
+        Args:
+            x: Fields (time, variable, *grid.shape): anything that slices give arrays of, such as a
+                memory map, an HDF5 or Zarr array, or xarray's, also much larger than memory.
+            start: The first token; tokens are numbered frame after frame, row after row.
+            stop: The token behind the last, such as from `Partition.bounds`.
+            vectors: The variables, by number, that change sign over the pole.
+
+        Returns:
+            The tokens `start ... stop - 1` of `patchify(x)`, (stop - start, k).
+
+        Raises:
+            ValueError: `x` has another shape, or there are no such tokens.
+
+        Examples:
+            >>> import numpy as np
+            >>> from stormda.grid import grid
+            >>> patching, x = Patching(grid("5deg-poles"), (4, 4)), np.random.rand(3, 2, 37, 72)
+            >>> bool((patching.read(x, 170, 200) == patching.patchify(x)[170:200]).all())
+            True
+        """
+        if len(x.shape) != len(self.grid.shape) + 2 or tuple(x.shape[2:]) != self.grid.shape:
+            raise ValueError(
+                f"x: expected shape (time, variable, {str(self.grid.shape)[1:]}, "
+                f"got {tuple(x.shape)}"
+            )
+        n = self.tokens(x.shape[0])
+        if not 0 <= start < stop <= n:
+            raise ValueError(
+                f"start, stop: expected 0 <= start < stop <= {n}, got {start}, {stop}"
+            )
+        rows, cols = self.token_shape[0], math.prod(self.token_shape[1:])
+        pieces = []
+        for t in range(start // (rows * cols), -(-stop // (rows * cols))):
+            low, high = max(start - t * rows * cols, 0), min(stop - t * rows * cols, rows * cols)
+            first, last = low // cols, -(-high // cols)
+            tokens = self._band(x, t, first, last, vectors)
+            pieces.append(tokens[low - first * cols : high - first * cols])
+        return np.concatenate(pieces)
+
+    def _band(
+        self, x: Sliceable, t: int, first: int, last: int, vectors: Sequence[int]
+    ) -> NDArray[Any]:
+        """Return rows `first ... last - 1` of the tokens of the t-th frames (n, k)."""
+        a = self.arrangement
+        frames = slice(t * self.frames, (t + 1) * self.frames)
+        band = a.band(x, frames, first, last, vectors)
+        return rearrange(band, f"f v {a.field} -> ({a.token}) (f v {a.cell})", **a.sizes)
 
     def unpatchify(self, tokens: Array) -> Array:
         """Put tokens together to a field: the inverse of `patchify`.
