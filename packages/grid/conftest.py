@@ -3,5 +3,10 @@
 from importlib.util import find_spec
 
 collect_ignore = (
-    [] if find_spec("torch") else ["src/stormda/grid/tokenizer.py", "tests/test_tokenizer.py"]
+    []
+    if find_spec("torch")
+    else [
+        *(f"src/stormda/grid/{name}.py" for name in ("aggregation", "tokenizer", "transfer")),
+        "tests/test_tokenizer.py",
+    ]
 )
