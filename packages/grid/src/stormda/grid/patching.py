@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormda.grid.arrangement import Arrangement, arrange
+from stormda.grid.arrangement import Arrangement, Rectangles, arrange
 from stormda.grid.arrays import Array, Sliceable, rearrange
 from stormda.grid.axis import Floats, Ints
+from stormda.grid.moving import into_rectangles, move
 from stormda.grid.protocol import Grid
 
 
@@ -115,8 +116,12 @@ class Patching:
             )
         self.tokens(x.shape[-space - 2])
         a = self.arrangement
+        if isinstance(x, np.ndarray) and isinstance(a, Rectangles) and a.only_below:
+            self._check(x)
+            main, last = a.bands(x, vectors)
+            return into_rectangles(main, last, self.frames, a.patch)
         pattern = f"... (t f) v {a.field} -> ... (t {a.token}) (f v {a.cell})"
-        return rearrange(self.pad(x, vectors), pattern, f=self.frames, **a.sizes)
+        return _moved(self.pad(x, vectors), pattern, a, {"f": self.frames} | a.sizes)
 
     def read(
         self, x: Sliceable, start: int, stop: int, vectors: Sequence[int] = ()
@@ -192,7 +197,7 @@ class Patching:
         a = self.arrangement
         pattern = f"... (t {a.token}) (f v {a.cell}) -> ... (t f) v {a.field}"
         sizes = a.sizes | dict(zip(a.token.split(), self.token_shape, strict=True))
-        return self.crop(rearrange(tokens, pattern, f=self.frames, **sizes))
+        return self.crop(_moved(tokens, pattern, a, {"f": self.frames} | sizes))
 
     def pad(self, x: Array, vectors: Sequence[int] = ()) -> Array:
         """Lay out a field for patches, continued up to a multiple of the patch.
@@ -207,11 +212,14 @@ class Patching:
         Raises:
             ValueError: `x` is not on this grid.
         """
+        self._check(x)
+        return self.arrangement.pad(x, vectors)
+
+    def _check(self, x: Sliceable) -> None:
         if tuple(x.shape[-len(self.grid.shape) :]) != self.grid.shape:
             raise ValueError(
                 f"x: expected last dimensions {self.grid.shape}, got shape {tuple(x.shape)}"
             )
-        return self.arrangement.pad(x, vectors)
 
     def crop(self, x: Array) -> Array:
         """Undo `pad`: (..., *padded_shape) -> (..., *grid.shape)."""
@@ -233,3 +241,9 @@ class Patching:
             array([7, 4, 5, 3, 1, 7, 4, 5])
         """
         return self.arrangement.neighbours()
+
+
+def _moved(x: Array, pattern: str, arrangement: Arrangement, sizes: dict[str, int]) -> Array:
+    if isinstance(x, np.ndarray):
+        return move(x, pattern, arrangement.cell.split()[-1], sizes)
+    return rearrange(x, pattern, **sizes)
