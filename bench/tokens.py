@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import csv
 import resource
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -60,7 +62,7 @@ def main() -> None:
     tokens = parser.parse_args().tokens
     torch.set_num_threads(1)
     rows: list[Row] = []
-    for measure in (streaming(tokens), planning(), finding(), cutting()):
+    for measure in (streaming(tokens), importing(), planning(), finding(), cutting()):
         for row in measure:
             print(f"{row.what:<58}{row.value:12.4g} {row.unit:<16}{row.target}", flush=True)
             rows.append(row)
@@ -82,6 +84,22 @@ def cutting() -> Iterator[Row]:
                 what = f"{step} {name} {patch[0]}x{patch[1]} {kind}"
                 target = ">= 0.5" if len(patching.token_shape) == 2 else ""
                 yield Row(what=what, value=times[0] / seconds, unit="of a copy", target=target)
+
+
+def importing() -> Iterator[Row]:
+    """A Python that only imports the package: the processor's time, NumPy included."""
+    best = np.inf
+    for _ in range(TURNS):
+        before = children()
+        subprocess.run([sys.executable, "-c", "import stormda.grid"], check=True)
+        best = min(best, children() - before)
+    yield Row(what="python -c 'import stormda.grid'", value=best, unit="s", target="< 0.3")
+
+
+def children() -> float:
+    """Return the time that finished child processes took."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def planning() -> Iterator[Row]:
