@@ -6,11 +6,10 @@ Where the map projection is known, `ProjectedGrid` finds points by arithmetic; t
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from stormda.grid.axis import Border, Floats
 from stormda.grid.cells import sphere_coordinates
@@ -20,6 +19,9 @@ from stormda.grid.projected import quads
 from stormda.grid.protocol import Coordinate
 from stormda.grid.quad_search import locate_in_quads
 from stormda.grid.sphere import angles, checked_angles, unit_vectors
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -182,7 +184,9 @@ class CurvilinearGrid:
         return unit_vectors(self.lat, self.lon)
 
     @cached_property
-    def _tree(self) -> cKDTree:
+    def _tree(self) -> "cKDTree":
+        from scipy.spatial import cKDTree  # only a search needs it, and it takes long to import
+
         return cKDTree(self._centres.reshape(-1, 3))
 
 

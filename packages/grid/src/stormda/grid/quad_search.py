@@ -8,10 +8,16 @@ that touches the sphere at the point, a quadrilateral with corners a, b, c, d is
 and Newton's method finds the s and t of the point.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy.spatial import cKDTree
 
 from stormda.grid.axis import Bools, Floats, Ints
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 CANDIDATES = 4
 """The nearest centres whose quadrilaterals are tried: more than one where cells are slanted."""

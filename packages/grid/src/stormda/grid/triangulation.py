@@ -7,12 +7,17 @@ Source: Brown (1979), Inf. Proc. Lett. 9, 223; the walk is that of Devillers et 
 Found. Comput. Sci. 13, 181.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial import ConvexHull, cKDTree
 
 from stormda.grid.axis import Bools, Floats, Ints
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 GUARDS = 64
 """Places on the sphere that are guarded where no point is near."""
@@ -108,6 +113,8 @@ def triangulate(points: Floats) -> Triangulation:
         >>> triangulate(x / np.linalg.norm(x, axis=1, keepdims=True)).whole
         False
     """
+    from scipy.spatial import ConvexHull, cKDTree  # long to import
+
     hull, everything = ConvexHull(points), points
     radius = np.degrees(np.arccos(np.clip(-hull.equations[:, -1], -1, 1)))
     reach = max(REACH, SPARSE * float(np.median(radius))) if radius.max() < 90 else REACH
