@@ -1,11 +1,19 @@
 """Grids by name, out of a checkpoint, and in what they differ."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
-from stormda.grid import LatLonGrid, PlaneGrid, describe_difference, grid, grid_from_dict
+from stormda.grid import (
+    LatLonGrid,
+    PlaneGrid,
+    PointGrid,
+    describe_difference,
+    grid,
+    grid_from_dict,
+)
 
 FORM = (
     "name: expected a form like 0.25deg, 0.25deg-poles, f32, n320, o96, healpix64 or "
@@ -91,3 +99,14 @@ def test_rounding_and_whole_turns_are_no_difference(other):
 )
 def test_a_difference_is_named(other, message):
     assert describe_difference(LatLonGrid(MIDDLES, EVERY_5), other) == message
+
+
+def test_lists_differ_where_a_point_lies_elsewhere():
+    nested, ring = grid("healpix4"), grid("healpix4-ring")
+    assert describe_difference(nested, grid("healpix4")) is None
+    assert re.fullmatch(
+        r"expected lat, lon \S+, \S+ at index 0, got \S+, \S+", describe_difference(nested, ring)
+    )
+    assert describe_difference(grid("o8"), nested) == "expected shape (544), got (192)"
+    rounded = PointGrid(*(c.astype(np.float32) for c in ring.points))
+    assert describe_difference(ring, rounded) is None
