@@ -32,7 +32,7 @@ from stormda.grid.tokenizer import Tokenizer, TokenizerConfig
 from stormda.storm.provenance import commit, machine, provenance
 
 RESULTS = Path(__file__).parent / "results"
-TURNS = 7
+TURNS = 3
 POINTS = 1_000_000
 CASES = (
     ("0.25deg", (2, 2)),
