@@ -9,11 +9,13 @@ from stormda.grid import (
     PlaneGrid,
     grid,
     grid_features,
+    level_features,
     log_area,
     plane_features,
     sphere_features,
     time_features,
 )
+from stormda.grid.sphere import unit_vectors
 
 
 def test_sphere_features_do_not_see_the_seam_or_the_meridian_at_a_pole():
@@ -85,3 +87,26 @@ def test_plane_features_do_not_depend_on_the_origin():
     at = grid_features(PlaneGrid((4, 4), (2.0, 2.0), periodic=(False, False)))
     there = PlaneGrid((4, 4), (2.0, 2.0), periodic=(False, False), origin_m=(7.0, -3.0))
     np.testing.assert_allclose(grid_features(there), at, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["o8", "healpix4", "healpix4-ring"])
+def test_tokens_of_lists_have_features_of_their_places(name):
+    patching = Patching(grid(name), (2, 2))
+    features = grid_features(patching)
+    assert features.shape == (patching.tokens(), 25)
+    np.testing.assert_allclose(10 ** features[:, -1].astype(float), patching.weights)
+    np.testing.assert_allclose(patching.weights.sum(), 1, rtol=1e-12)
+    assert np.isfinite(features).all()
+    if name != "o8":  # the centre of a square of HEALPix is the centre of the coarser cell, nearly
+        lat, lon = patching.centres
+        coarse = unit_vectors(*grid("healpix2").points)
+        np.testing.assert_allclose(unit_vectors(lat, lon), coarse, atol=0.06)
+
+
+def test_levels_are_waves_of_the_logarithm_of_pressure():
+    features = level_features([1e5, 5e4, np.nan], scales=(1, 2))
+    assert features.shape == (3, 4)
+    height = np.log10(2)
+    expected = [np.sin(np.pi * height), np.sin(2 * np.pi * height)]
+    np.testing.assert_allclose(features[1, :2], expected, rtol=1e-12)
+    np.testing.assert_array_equal(features[2], 0)

@@ -1,12 +1,24 @@
 """Grids by name, out of a checkpoint, and in what they differ."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
-from stormda.grid import LatLonGrid, PlaneGrid, describe_difference, grid, grid_from_dict
+from stormda.grid import (
+    LatLonGrid,
+    PlaneGrid,
+    PointGrid,
+    describe_difference,
+    grid,
+    grid_from_dict,
+)
 
+FORM = (
+    "name: expected a form like 0.25deg, 0.25deg-poles, f32, n320, o96, healpix64 or "
+    "healpix64-ring"
+)
 MIDDLES, EVERY_5 = np.arange(-87.5, 90.0, 5.0), np.arange(0.0, 360.0, 5.0)
 
 
@@ -30,8 +42,8 @@ def test_a_name_stands_for_a_grid(name, shape, north, west):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("x7", "name: expected a form like 0.25deg, 0.25deg-poles or f32, got 'x7'"),
-        ("f0", "name: expected a form like 0.25deg, 0.25deg-poles or f32, got 'f0'"),
+        ("x7", f"{FORM}, got 'x7'"),
+        ("f0", f"{FORM}, got 'f0'"),
         ("0.7deg", "name: expected a size that divides 180 degrees, got 0.7"),
         ("0deg", "name: expected a size that divides 180 degrees, got 0"),
     ],
@@ -54,7 +66,8 @@ def test_json_gives_back_the_grid(original):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match=r"^kind: expected one of latlon, plane, got 'ball'$"):
+    kinds = "latlon, plane, reduced_gaussian, healpix, projected, curvilinear, points"
+    with pytest.raises(ValueError, match=rf"^kind: expected one of {kinds}, got 'ball'$"):
         grid_from_dict({"kind": "ball"})
 
 
@@ -86,3 +99,14 @@ def test_rounding_and_whole_turns_are_no_difference(other):
 )
 def test_a_difference_is_named(other, message):
     assert describe_difference(LatLonGrid(MIDDLES, EVERY_5), other) == message
+
+
+def test_lists_differ_where_a_point_lies_elsewhere():
+    nested, ring = grid("healpix4"), grid("healpix4-ring")
+    assert describe_difference(nested, grid("healpix4")) is None
+    assert re.fullmatch(
+        r"expected lat, lon \S+, \S+ at index 0, got \S+, \S+", describe_difference(nested, ring)
+    )
+    assert describe_difference(grid("o8"), nested) == "expected shape (544), got (192)"
+    rounded = PointGrid(*(c.astype(np.float32) for c in ring.points))
+    assert describe_difference(ring, rounded) is None

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormda.grid import TileLayout
+from stormda.grid import HealpixGrid, HealpixTiles, Order, TileLayout, grid
+from stormda.grid.sphere import unit_vectors
 
 
 @st.composite
@@ -111,3 +112,52 @@ def test_the_type_of_the_field_is_kept():
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         call()
+
+
+@pytest.mark.parametrize("name", ["15deg", "15deg-poles"])
+def test_windows_over_the_poles_hold_the_field_beyond(name):
+    """Smooth fields go on as themselves; the wind of a rotation, with its sign turned, too."""
+    g = grid(name)
+    layout = TileLayout.on(g, tiles=(3, 4), halo=(3, 5))
+    lat, lon = np.radians(g.lat[0] - 15.0 * np.arange(-3, g.shape[0] + 3)), np.radians(g.lon)
+    lat = lat[:, None]
+    beyond = np.stack(
+        [np.sin(lat) * np.cos(lon), -np.sin(lon) + 0 * lat, np.cos(lat) * np.cos(lon)]
+    )
+    x, around = beyond[:, 3:-3], np.pad(beyond, [(0, 0), (0, 0), (24, 24)], "wrap")
+    for i, (_, (rows, cols)) in enumerate(layout.windows()):
+        expected = around[:, rows.start + 3 : rows.stop + 3, cols.start + 24 : cols.stop + 24]
+        np.testing.assert_allclose(layout.take(x, i, vectors=(0, 1)), expected, atol=1e-12)
+    tiles = layout.split(x, vectors=(0, 1))
+    np.testing.assert_allclose(layout.merge(tiles, vectors=(0, 1)), x, atol=1e-12)
+    assert layout.windows()[0].extended[0].start == -3
+
+
+@pytest.mark.parametrize("order", Order)
+def test_windows_of_healpix_are_neighbourhoods(order):
+    """Cells side by side in a window are side by side on the sphere, also over the edges."""
+    g = HealpixGrid(8, order)
+    xyz = unit_vectors(*g.points)
+    layout = HealpixTiles(g, per_edge=2, halo=3)
+    for i in range(len(layout)):
+        cells = layout.cells(i)
+        assert len(np.unique(cells[cells >= 0])) == (cells >= 0).sum()
+        for a, b in ((cells[1:], cells[:-1]), (cells[:, 1:], cells[:, :-1])):
+            both = (a >= 0) & (b >= 0)
+            apart = np.linalg.norm(xyz[a[both]] - xyz[b[both]], axis=-1)
+            # A step is about the side of a cell, 1/3 more in the slanted cells of the caps.
+            assert apart.max() < 1.4 * np.sqrt(4 * np.pi / 768)
+    missing = sum((layout.cells(i) < 0).any() for i in range(len(layout)))
+    assert missing == 24  # eight corners where three faces meet, one tile on each
+
+
+def test_torch_tiles_of_healpix_are_those_of_numpy():
+    torch = pytest.importorskip("torch")
+    layout, x = (
+        HealpixTiles(HealpixGrid(4), halo=2),
+        np.random.default_rng(0).normal(size=(3, 192)),
+    )
+    tiles = layout.split(torch.from_numpy(x))
+    for ours, theirs in zip(tiles, layout.split(x), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs)
+    np.testing.assert_allclose(layout.merge(tiles).numpy(), x, atol=1e-12)

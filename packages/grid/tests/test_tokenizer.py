@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from einops import rearrange
 
-from stormda.grid import LatLonGrid, Patching, PlaneGrid, grid, grid_features
+from stormda.grid import LatLonGrid, Patching, PlaneGrid, grid, grid_features, level_features
 from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig, aggregate
+from stormda.grid.transfer import bilinear_matrix, resize_detokenizer, resize_tokenizer
 
 NAMES = ("t", "u", "v")
 REGION = LatLonGrid(range(50, 57), range(9))
@@ -255,3 +257,213 @@ def test_tokens_of_another_grid_are_refused():
     message = r"^tokens: expected last dimensions \(12, 12\), got shape \(2, 24, 12\)$"
     with pytest.raises(ValueError, match=message):
         Detokenizer(CONFIG)(torch.zeros(2, 24, 12), NAMES, patching=PATCHING)
+
+
+def test_the_layout_of_stored_weights_is_kept():
+    """Weight files written by earlier versions load: names and shapes never change."""
+    plain = TokenizerConfig(variables=("a", "b"), patch=(4, 4), width=8, heads=2, static=17)
+    shapes = {name: tuple(value.shape) for name, value in Tokenizer(plain).state_dict().items()}
+    assert shapes == {
+        "weight": (2, 33, 8),
+        "query": (2, 8),
+        "project.weight": (8, 8),
+        "project.bias": (8,),
+        "static.weight": (8, 17),
+    }
+    back = {name: tuple(value.shape) for name, value in Detokenizer(plain).state_dict().items()}
+    assert back == {"weight": (2, 16, 8), "bias": (2, 16)}
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 100])
+def test_chunks_change_neither_values_nor_gradients(chunk):
+    cells, weight, query = random(3, 7, 5), random(3, 5, 12), random(4, 12)
+    present = random(3, 7, seed=1) > 0
+    inputs = [t.requires_grad_() for t in (cells, weight, query)]
+    whole = aggregate(*inputs, present)
+    parts = aggregate(*inputs, present, chunk=chunk)
+    torch.testing.assert_close(parts, whole)
+    seed = random(7, 12, seed=2)
+    for a, b in zip(
+        torch.autograd.grad(parts, inputs, seed),
+        torch.autograd.grad(whole, inputs, seed),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_chunked_tokenizer_is_the_same():
+    module, chunked = tokenizer(), Tokenizer(replace(CONFIG, chunk=5)).double()
+    chunked.load_state_dict(module.state_dict())
+    mask = random(*X.shape, seed=9) > 0
+    arguments = {"patching": PATCHING, "static": STATIC, "mask": mask}
+    torch.testing.assert_close(chunked(X, NAMES, **arguments), module(X, NAMES, **arguments))
+
+
+LEVELS = TokenizerConfig(variables=NAMES, patch=(2, 4), width=12, heads=3, levels=True)
+
+
+def with_levels():
+    modules = Tokenizer(LEVELS).double(), Detokenizer(LEVELS).double()
+    for module in modules:
+        for i, parameter in enumerate(module.parameters()):
+            parameter.data = random(*parameter.shape, seed=i) / 3
+    return modules
+
+
+def test_a_level_adds_its_embedding_to_its_channel():
+    """Slow twin: the variable's own matrix, with the level's features beside the constant."""
+    module, _ = with_levels()
+    x, names, pressures = random(3, *REGION.shape), ["t", "t", "u"], [85_000.0, 50_000.0, None]
+    got = module(x, names, levels=pressures, patching=PATCHING)
+    cells = rearrange(PATCHING.pad(x), "v (r y) (c x) -> v (r c) (y x)", y=2, x=4)
+    cells = torch.nn.functional.pad(cells, (0, 1), value=1.0)
+    weight = module.weight[[0, 0, 1]][:, :9].clone()
+    for i, pressure in enumerate(pressures[:2]):
+        weight[i, 8] += module.level(torch.as_tensor(level_features(pressure)))
+    everywhere = torch.ones(3, PATCHING.tokens(), dtype=torch.bool)
+    expected = module.project(slow_aggregate(cells, weight, module.query, everywhere))
+    torch.testing.assert_close(got, expected)
+
+
+def test_levels_may_come_in_any_order_and_number():
+    module, back = with_levels()
+    x, names, levels = random(3, *REGION.shape), ["t", "t", "u"], [85_000.0, 50_000.0, None]
+    tokens = module(x, names, levels=levels, patching=PATCHING)
+    order = [1, 2, 0]
+    shuffled = [names[i] for i in order], [levels[i] for i in order]
+    again = module(x[order], shuffled[0], levels=shuffled[1], patching=PATCHING)
+    torch.testing.assert_close(again, tokens)
+    fields = back(tokens, names, levels=levels, patching=PATCHING)
+    few = back(tokens, ["t"], levels=[50_000.0], patching=PATCHING)
+    torch.testing.assert_close(few[0], fields[1])
+    assert (fields[0] - fields[1]).abs().max() > 0.01
+    plain = back(tokens, ["u"], patching=PATCHING)
+    torch.testing.assert_close(plain[0], fields[2])
+
+
+SEVERAL = TokenizerConfig(
+    variables=NAMES, patch=(2, 4), width=12, heads=3, frames=2, static=5, vectors=("u",)
+)
+
+
+def test_tokens_of_several_frames_are_those_of_the_frames_as_variables_side_by_side():
+    module, back = Tokenizer(SEVERAL).double(), Detokenizer(SEVERAL).double()
+    patching = Patching(REGION, (2, 4), frames=2)
+    x = random(2, 4, 3, *REGION.shape)
+    tokens = module(x, NAMES, patching=patching, static=STATIC)
+    assert tokens.shape == (2, patching.tokens(4), 12)
+    n = patching.tokens()
+    second = module(x[1, 2:], NAMES, patching=patching, static=STATIC)
+    torch.testing.assert_close(tokens[1, n:], second)
+    patches = patching.patchify(x[1], vectors=[1])
+    alone = module.embed(patches, NAMES) + module.static(torch.cat([STATIC, STATIC]))
+    torch.testing.assert_close(tokens[1], alone)
+    for i, parameter in enumerate(back.parameters()):
+        parameter.data = random(*parameter.shape, seed=i)
+    fields = back(tokens, NAMES, patching=patching)
+    assert fields.shape == x.shape
+    expected = back.weight[1] @ tokens[0, n] + back.bias[1]  # u in the first patch of frames 2, 3
+    torch.testing.assert_close(fields[0, 2:, 1, :2, :4].flatten(), expected)
+
+
+@pytest.mark.parametrize("name", ["healpix4", "healpix4-ring", "o4"])
+def test_lists_of_cells_are_tokenized_like_any_grid(name):
+    config = TokenizerConfig(variables=NAMES, patch=(2, 2), width=12, heads=3)
+    module, back = Tokenizer(config).double(), Detokenizer(config).double()
+    patching = Patching(grid(name), (2, 2))
+    x = random(2, 3, *patching.grid.shape)
+    tokens = module(x, NAMES, patching=patching)
+    one_by_one = module.embed(patching.patchify(x[1][None]), NAMES)
+    torch.testing.assert_close(tokens[1], one_by_one)
+    mask = random(*x.shape, seed=4) > 0
+    spoilt = torch.where(mask, x, torch.nan)
+    assert module(spoilt, NAMES, patching=patching, mask=mask).isfinite().all()
+    assert back(tokens, NAMES, patching=patching).shape == x.shape
+
+
+def test_the_date_line_is_no_seam():
+    """Turning the globe by whole patches turns the tokens, whatever the longitude of the edge."""
+    config = TokenizerConfig(variables=NAMES, patch=(4, 4), width=12, heads=3)
+    module, patching = Tokenizer(config).double(), Patching(grid("15deg"), (4, 4))
+    x = random(3, 12, 24)
+    tokens = rearrange(module(x, NAMES, patching=patching), "(r c) d -> r c d", c=6)
+    turned = module(x.roll(8, -1), NAMES, patching=patching)
+    torch.testing.assert_close(turned, rearrange(tokens.roll(2, 1), "r c d -> (r c) d"))
+
+
+def test_fields_that_do_not_change_may_be_among_the_variables():
+    config = TokenizerConfig(variables=("t", "orography"), patch=(2, 4), width=12, heads=3)
+    module, back = Tokenizer(config), Detokenizer(config)
+    x = torch.stack([torch.randn(7, 9), torch.ones(7, 9)])
+    tokens = module(x, ["t", "orography"], patching=PATCHING)
+    assert back(tokens, ["t"], patching=PATCHING).shape == (1, 7, 9)
+
+
+@pytest.mark.parametrize(("old", "new"), [((2, 2), (4, 4)), ((2, 3), (5, 3)), ((3, 3), (3, 3))])
+def test_weights_serve_patches_of_another_size(old, new):
+    """Tokens of an interpolated patch are those of the patch; fields are the interpolated ones."""
+    config = TokenizerConfig(variables=NAMES, patch=old, width=12, heads=3)
+    module, back = Tokenizer(config).double(), Detokenizer(config).double()
+    for i, parameter in enumerate([*module.parameters(), *back.parameters()]):
+        parameter.data = random(*parameter.shape, seed=i)
+    b = torch.as_tensor(bilinear_matrix(old, new))
+    coarse, fine = (Patching(PlaneGrid((3 * p[0], 4 * p[1]), (1, 1)), p) for p in (old, new))
+    x = random(1, 3, *coarse.grid.shape)
+    patches = rearrange(coarse.patchify(x), "n (v k) -> n v k", v=3)
+    finer = fine.unpatchify(rearrange(patches @ b.T, "n v k -> n (v k)"))
+    tokens = module(x[0], NAMES, patching=coarse)
+    again = resize_tokenizer(module, new)(finer[0], NAMES, patching=fine)
+    torch.testing.assert_close(again, tokens)
+    fields = back(tokens, NAMES, patching=coarse)
+    expected = rearrange(coarse.patchify(fields[None]), "n (v k) -> n v k", v=3) @ b.T
+    expected = fine.unpatchify(rearrange(expected, "n v k -> n (v k)"))[0]
+    got = resize_detokenizer(back, new)(tokens, NAMES, patching=fine)
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: resize_tokenizer(Tokenizer(SEVERAL), (4, 4)),
+            r"patch: expected rows and columns of 1 frame, got \(2, 4\) of 2",
+        ),
+        (lambda: replace(CONFIG, chunk=0), "chunk: expected a positive number, got 0"),
+        (lambda: replace(CONFIG, frames=0), "frames: expected a positive number, got 0"),
+        (
+            lambda: CONFIG.indices(["t"], [5e4]),
+            r"levels: expected none, by the configuration, got \[50000.0\]",
+        ),
+        (
+            lambda: LEVELS.indices(["t", "u"], [5e4]),
+            r"levels: expected 2 pressures, got \[50000.0\]",
+        ),
+        (
+            lambda: LEVELS.indices(["t", "t"], [5e4, 5e4]),
+            r"names: expected some of \('t', 'u', 'v'\), each once, got \['t', 't'\]",
+        ),
+        (
+            lambda: Tokenizer(LEVELS).embed(torch.zeros(3, 9), ["t"]),
+            r"patches: expected shape \(n, 8\), got \(3, 9\)",
+        ),
+        (
+            lambda: Tokenizer(SEVERAL)(
+                torch.zeros(3, 7, 9),
+                NAMES,
+                patching=Patching(REGION, (2, 4), 2),
+                static=STATIC.float(),
+            ),
+            r"x: expected dimensions \(\*batch, time, 3 variables, rows, cols\), "
+            r"got shape \(3, 7, 9\)",
+        ),
+        (
+            lambda: Tokenizer(SEVERAL)(
+                torch.zeros(4, 3, 7, 9), NAMES, patching=PATCHING, static=STATIC.float()
+            ),
+            r"patching: expected patch \(2, 4\) of 2 frames, got \(2, 4\) of 1",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(call, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        call()

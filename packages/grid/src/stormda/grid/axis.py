@@ -25,6 +25,10 @@ SNAP = 1e-6
 """How far from a cell centre a point still lies on it [cells]: coordinates are rounded."""
 
 
+EVEN = 1e-12
+"""How much steps may differ to count as one: by rounding only [steps]."""
+
+
 class Border(Enum):
     """How a grid goes on beyond its first or last row or column."""
 
@@ -94,11 +98,26 @@ class Axis:
         if self.period is not None:
             start = (self.edges[0] + self.edges[-1] - self.period) / 2
             c = start + np.mod(c - start, self.period)
-        sign = 1.0 if self.edges[-1] > self.edges[0] else -1.0
-        numbers = np.arange(-1.0, self.size + 1)
-        position = np.interp(sign * c, sign * self.extended, numbers)
+        position = self._even(c) if self._step else self._between(c)
         whole = np.rint(position)
         return np.asarray(np.where(np.abs(position - whole) < SNAP, whole, position))
+
+    def _between(self, c: Floats) -> Floats:
+        """Return fractional numbers by search."""
+        sign = 1.0 if self.edges[-1] > self.edges[0] else -1.0
+        numbers = np.arange(-1.0, self.size + 1)
+        return np.asarray(np.interp(sign * c, sign * self.extended, numbers))
+
+    def _even(self, c: Floats) -> Floats:
+        """Return fractional numbers by arithmetic."""
+        return np.asarray(np.clip((c - self.values[0]) / self._step, -1.0, self.size))
+
+    @cached_property
+    def _step(self) -> float:
+        """The distance between neighbours if it is everywhere the same, else 0."""
+        steps = np.diff(self.extended)
+        even = np.abs(steps - steps.mean()).max() < EVEN * np.abs(steps).min()
+        return float(steps.mean()) if even else 0.0
 
     def place(self, position: ArrayLike) -> Floats:
         """Return the coordinate at a fractional cell number: the inverse of `position`."""
@@ -127,6 +146,8 @@ def resolve(index: ArrayLike, n: int, borders: tuple[Border, Border]) -> tuple[I
     """
     i = np.array(index, np.int64)
     turned, inside = np.zeros(i.shape, bool), np.ones(i.shape, bool)
+    if not i.size or (i.min() >= 0 and i.max() < n):
+        return i, turned, inside
     if borders[0] is Border.WRAP:
         return i % n, turned, inside
     before = 0 if borders[0] is Border.POLE_ROW else -1

@@ -92,6 +92,25 @@ def log_area(area: ArrayLike) -> Floats:
     return np.log10(np.asarray(area, np.float64))
 
 
+def level_features(pressure_pa: ArrayLike, scales: Sequence[int] = SCALES) -> Floats:
+    """Return waves of the logarithm of pressure, which is nearly linear in height.
+
+    Args:
+        pressure_pa: Pressures [Pa], of any shape, positive; NaN for what lies on no level.
+        scales: Wave numbers; the half-wave of 1 is a factor of ten of pressure, about 16 km.
+
+    Returns:
+        Features (..., 2 * len(scales)) between -1 and 1; zeros for NaN.
+
+    Examples:
+        >>> level_features([1e5, 1e4], scales=(1,)).round(6) + 0.0
+        array([[ 0.,  1.],
+               [ 0., -1.]])
+    """
+    heights = -np.log10(np.asarray(pressure_pa, np.float64)[..., None] / 1e5)
+    return np.nan_to_num(waves(np.pi * heights * np.asarray(scales)))
+
+
 def time_features(times: ArrayLike, lon: ArrayLike = 0.0) -> Floats:
     """Return the phases of the year, of the UTC day and of the local mean solar day.
 

@@ -5,13 +5,36 @@ from typing import Any
 
 import numpy as np
 
+from stormda.grid.curvilinear import CurvilinearGrid
+from stormda.grid.healpix import HealpixGrid
 from stormda.grid.latlon import LatLonGrid
 from stormda.grid.plane import PlaneGrid
-from stormda.grid.protocol import Grid
+from stormda.grid.points import PointGrid
+from stormda.grid.projected import ProjectedGrid
+from stormda.grid.projection import projection_from_dict
+from stormda.grid.protocol import Grid, Lattice, is_lattice
+from stormda.grid.reduced import ReducedGaussianGrid
+from stormda.grid.sphere import unit_vectors
 
-KINDS: dict[str, Callable[[Mapping[str, Any]], Grid]] = {
+
+def _projected(data: Mapping[str, Any]) -> Grid:
+    base = BASES[data["base"]["kind"]](data["base"])
+    return ProjectedGrid(base, projection_from_dict(data["projection"]))
+
+
+BASES: dict[str, Callable[[Mapping[str, Any]], Lattice]] = {
     "latlon": LatLonGrid.from_dict,
     "plane": PlaneGrid.from_dict,
+}
+"""What rebuilds each kind of grid that can lie on a map."""
+
+KINDS: dict[str, Callable[[Mapping[str, Any]], Grid]] = {
+    **BASES,
+    "reduced_gaussian": ReducedGaussianGrid.from_dict,
+    "healpix": HealpixGrid.from_dict,
+    "projected": _projected,
+    "curvilinear": CurvilinearGrid.from_dict,
+    "points": PointGrid.from_dict,
 }
 """What rebuilds each kind of grid."""
 
@@ -51,9 +74,27 @@ def describe_difference(expected: Grid, got: Grid, *, tolerance: float = 0.01) -
         'expected lon 6.0 at index 1, got 7.0'
     """
     for name in ("dims", "shape", "borders"):
-        wanted, present = getattr(expected, name), getattr(got, name)
+        wanted, present = getattr(expected, name, None), getattr(got, name, None)
         if wanted != present:
             return f"expected {name} {_plain(wanted)}, got {_plain(present)}"
+    if is_lattice(expected) and is_lattice(got):
+        return _between_lattices(expected, got, tolerance)
+    return _between_lists(expected, got, tolerance)
+
+
+def _between_lists(expected: Grid, got: Grid, tolerance: float) -> str | None:
+    """Compare the points one by one, measured by the size of a cell."""
+    distance = np.linalg.norm(unit_vectors(*expected.points) - unit_vectors(*got.points), axis=-1)
+    wrong = distance > tolerance * np.sqrt(4 * np.pi * expected.area)
+    if not wrong.any():
+        return None
+    at = int(np.argmax(wrong))
+    wanted, present = (", ".join(f"{c[at]:.6g}" for c in g.points) for g in (expected, got))
+    return f"expected {', '.join(expected.dims)} {wanted} at index {at}, got {present}"
+
+
+def _between_lattices(expected: Lattice, got: Lattice, tolerance: float) -> str | None:
+    """Compare the coordinates along rows and columns."""
     indices = np.arange(expected.shape[0])[:, None], np.arange(expected.shape[1])[None, :]
     positions = expected.position(*got.place(*indices))
     for direction, (index, position) in enumerate(zip(indices, positions, strict=True)):

@@ -109,6 +109,12 @@ class LatLonGrid:
         return area
 
     @property
+    def points(self) -> tuple[Floats, Floats]:
+        """The two coordinates of every cell, each (rows, cols)."""
+        first, second = np.meshgrid(self.lat, self.lon, indexing="ij")
+        return first, second
+
+    @property
     def coordinates(self) -> dict[str, Coordinate]:
         """`lat` and `lon` with their CF attributes."""
         north = {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}

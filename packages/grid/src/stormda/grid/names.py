@@ -6,21 +6,30 @@ from fractions import Fraction
 
 import numpy as np
 
+from stormda.grid.healpix import HealpixGrid, Order
 from stormda.grid.latlon import LatLonGrid
+from stormda.grid.reduced import ReducedGaussianGrid, classical, octahedral
 from stormda.grid.sphere import gaussian_latitudes
 
+GlobalGrid = LatLonGrid | ReducedGaussianGrid | HealpixGrid
+"""What a name can stand for."""
 
-def grid(name: str) -> LatLonGrid:
-    """Return a global grid by its name; rows run from north to south, columns start at Greenwich.
+
+def grid(name: str) -> GlobalGrid:
+    """Return a global grid by its name; it runs from north to south, parallels from Greenwich on.
 
     | name | grid |
     |---|---|
     | `0.25deg`, `1/120deg` | regular, cells of that size, no cell centre at a pole (720 x 1440) |
     | `0.25deg-poles` | regular, first and last row at the poles (721 x 1440, as ERA5) |
     | `f32` | full Gaussian, 32 latitudes between pole and equator (64 x 128) |
+    | `n320` | reduced Gaussian, 320 latitudes between pole and equator (542,080 points) |
+    | `o96` | octahedral reduced Gaussian (40,320 points) |
+    | `healpix64`, `healpix64-ring` | HEALPix, 64 cells along a face, nested or ring order |
 
     Raises:
-        ValueError: The name is none of these, or cells of the size do not fill the sphere.
+        ValueError: The name is none of these, cells of the size do not fill the sphere, or there
+            is no such grid.
 
     Examples:
         >>> grid("0.25deg-poles")
@@ -29,7 +38,10 @@ def grid(name: str) -> LatLonGrid:
     for pattern, build in FORMS.items():
         if match := re.fullmatch(pattern, name):
             return build(match[1])
-    raise ValueError(f"name: expected a form like 0.25deg, 0.25deg-poles or f32, got {name!r}")
+    raise ValueError(
+        "name: expected a form like 0.25deg, 0.25deg-poles, f32, n320, o96, healpix64 or "
+        f"healpix64-ring, got {name!r}"
+    )
 
 
 def _cell_centred(size: str) -> LatLonGrid:
@@ -59,9 +71,13 @@ def _rows(size: str) -> int:
     return int(rows)
 
 
-FORMS: dict[str, Callable[[str], LatLonGrid]] = {
+FORMS: dict[str, Callable[[str], GlobalGrid]] = {
     r"(\d+(?:\.\d+|/[1-9]\d*)?)deg": _cell_centred,
     r"(\d+(?:\.\d+|/[1-9]\d*)?)deg-poles": _with_poles,
     r"f([1-9]\d*)": _full_gaussian,
+    r"n([1-9]\d*)": lambda number: classical(int(number)),
+    r"o([1-9]\d*)": lambda number: octahedral(int(number)),
+    r"healpix([1-9]\d*)": lambda nside: HealpixGrid(int(nside)),
+    r"healpix([1-9]\d*)-ring": lambda nside: HealpixGrid(int(nside), Order.RING),
 }
 """The forms of a name, each with what builds the grid from its number."""

@@ -88,6 +88,12 @@ class PlaneGrid:
         return np.broadcast_to(1 / (self.shape[0] * self.shape[1]), self.shape)
 
     @property
+    def points(self) -> tuple[Floats, Floats]:
+        """The two coordinates of every cell, each (rows, cols)."""
+        first, second = np.meshgrid(self.y, self.x, indexing="ij")
+        return first, second
+
+    @property
     def coordinates(self) -> dict[str, Coordinate]:
         """`y` and `x` with their CF attributes."""
         return {

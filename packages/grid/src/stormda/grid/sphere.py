@@ -8,7 +8,7 @@ weights), and else lie halfway between rows, ending at the poles.
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import roots_legendre
+from numpy.typing import ArrayLike
 
 from stormda.grid.axis import Floats, midpoint_edges
 
@@ -24,6 +24,8 @@ FIRST_BESSEL_ZERO = 2.404825557695773
 
 @lru_cache(maxsize=8)
 def _quadrature(rows: int) -> tuple[Floats, Floats]:
+    from scipy.special import roots_legendre  # takes longer to import than all the rest
+
     nodes, weights = roots_legendre(rows)
     return np.degrees(np.arcsin(nodes)), weights
 
@@ -82,6 +84,44 @@ def unit_vectors(lat: Floats, lon: Floats) -> Floats:
     lat_rad, lon_rad = np.broadcast_arrays(np.radians(lat), np.radians(lon))
     across = np.cos(lat_rad)
     return np.stack([across * np.cos(lon_rad), across * np.sin(lon_rad), np.sin(lat_rad)], axis=-1)
+
+
+def angles(vectors: Floats) -> tuple[Floats, Floats]:
+    """Return latitude and longitude [degrees] of the directions of vectors (..., 3).
+
+    Examples:
+        >>> angles(np.array([0.0, 2.0, 0.0]))
+        (np.float64(0.0), np.float64(90.0))
+    """
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
+
+
+def checked_angles(name: str, values: ArrayLike) -> Floats:
+    """Return a read-only float64 copy of latitudes or longitudes [degrees] of any shape.
+
+    Args:
+        name: What they are called in errors; names that end in "lat" are latitudes.
+        values: The angles.
+
+    Raises:
+        ValueError: One is not finite, or out of range: -90 to 90, or -360 to 720.
+
+    Examples:
+        >>> checked_angles("lat", [0, 90])
+        array([ 0., 90.])
+    """
+    array = np.array(values, np.float64)
+    low, high = (-90, 90) if name.endswith("lat") else (-360, 720)
+    bad = ~((array >= low) & (array <= high))
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        place = index[0] if len(index) == 1 else index
+        raise ValueError(
+            f"{name}: expected degrees in [{low}, {high}], got {array[index]} at index {place}"
+        )
+    array.flags.writeable = False
+    return array
 
 
 def latitude_edges(lat: Floats) -> Floats:

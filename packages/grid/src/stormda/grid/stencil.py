@@ -4,15 +4,22 @@ A rule weighs the cells around a fractional cell number along one direction; a s
 product over rows and columns. It goes round the seam, and over a pole to the opposite meridian.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse import csr_array
 
 from stormda.grid.axis import Bools, Floats, Ints, resolve
-from stormda.grid.protocol import Grid
+from stormda.grid.protocol import Grid, Lattice, is_lattice, is_list
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+CHUNK = 8192
+"""The points that are worked on at a time, so that what they need stays in the cache."""
 
 Rule = Callable[[Floats], tuple[Ints, Floats]]
 """Fractional cell numbers (...) -> whole ones and their weights (..., k), which sum to 1."""
@@ -32,9 +39,11 @@ def bilinear(position: Floats) -> tuple[Ints, Floats]:
         (array([[1, 2]]), array([[0.75, 0.25]]))
     """
     low = np.floor(position)
-    part = position - low
-    cells = np.stack([low, low + 1], axis=-1).astype(np.int64)
-    return cells, np.stack([1 - part, part], axis=-1)
+    cells, weights = np.empty((*low.shape, 2), np.int64), np.empty((*low.shape, 2))
+    cells[..., 0], cells[..., 1] = low, low + 1
+    weights[..., 1] = position - low
+    weights[..., 0] = 1 - weights[..., 1]
+    return cells, weights
 
 
 def nearest(position: Floats) -> tuple[Ints, Floats]:
@@ -75,8 +84,10 @@ class Stencil(NamedTuple):
             >>> stencil.matrix(6).toarray()
             array([[0.375, 0.125, 0.   , 0.375, 0.125, 0.   ]])
         """
+        from scipy.sparse import csr_array
+
         m, k = self.cells.shape
-        starts = np.arange(0, m * k + 1, k)
+        starts = k * np.arange(m + 1)
         matrix = csr_array((self.weights.ravel(), self.cells.ravel(), starts), shape=(m, n_cells))
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
@@ -108,17 +119,53 @@ def locate(grid: Grid, lat: ArrayLike, lon: ArrayLike, method: Rule = bilinear) 
         (array([[180, 181,   0,   1]]), array([[0.4, 0. , 0.6, 0. ]]))
     """
     first, second = _points(grid, lat, lon)
+    if is_list(grid):
+        return grid.stencil(first, second, method)
+    if is_lattice(grid):
+        return lattice_stencil(grid, first, second, method)
+    raise TypeError(f"grid: expected a Lattice or Cells, got {type(grid).__name__}")
+
+
+def lattice_stencil(grid: Lattice, first: Floats, second: Floats, rule: Rule) -> Stencil:
+    """Weigh the cells of rows and columns around points (m,): the product of both directions.
+
+    Examples:
+        >>> from stormda.grid import LatLonGrid
+        >>> lattice_stencil(LatLonGrid([0, 1], [10, 11]), np.zeros(1), np.full(1, 10.5), nearest)
+        Stencil(cells=array([[1]]), weights=array([[1.]]), inside=array([ True]))
+    """
+    m, k = len(first), rule(np.zeros(1))[0].shape[-1] ** 2
+    cells, weights = np.empty((m, k), np.int64), np.empty((m, k))
+    inside = np.empty(m, bool)
+    for start in range(0, m, CHUNK):
+        part = slice(start, start + CHUNK)
+        cells[part], weights[part], inside[part] = _products(grid, first[part], second[part], rule)
+    return Stencil(cells, weights, inside)
+
+
+def _products(
+    grid: Lattice, first: Floats, second: Floats, rule: Rule
+) -> tuple[Ints, Floats, Bools]:
+    """Return cells (m, k), weights (m, k) and what is inside (m,) for a few points."""
     (rows, cols), (borders_y, borders_x) = grid.shape, grid.borders
     position_y, position_x = grid.position(first, second)
-    row, weight_y = method(position_y)
+    row, weight_y = rule(position_y)
     row, turned, inside_y = resolve(row, rows, borders_y)
-    col, weight_x = method(position_x[:, None] + turned * (cols / 2))
-    col, _, inside_x = resolve(col, cols, borders_x)
-    weights = (weight_y[:, :, None] * weight_x).reshape(len(first), -1)
-    known = (inside_y[:, :, None] & inside_x).reshape(weights.shape)
+    if turned.any():
+        col, weight_x = rule(position_x[:, None] + turned * (cols / 2))
+        col, _, inside_x = resolve(col, cols, borders_x)
+    else:
+        one, weight_x = rule(position_x)
+        one, _, inside_x = resolve(one, cols, borders_x)
+        col, weight_x, inside_x = one[:, None], weight_x[:, None], inside_x[:, None]
+    m, k = len(first), row.shape[1] * col.shape[2]
+    weights = (weight_y[:, :, None] * weight_x).reshape(m, k)
+    cells = ((row * cols)[:, :, None] + col).reshape(m, k)
+    if inside_y.all() and inside_x.all():
+        return cells, weights, np.ones(m, bool)
+    known = (inside_y[:, :, None] & inside_x).reshape(m, k)
     inside = (known | (weights == 0)).all(axis=1)
-    cells = (row[:, :, None] * cols + col).reshape(weights.shape)
-    return Stencil(cells, np.where(inside[:, None], weights, 0.0), inside)
+    return cells, np.where(inside[:, None], weights, 0.0), inside
 
 
 def _points(grid: Grid, first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:

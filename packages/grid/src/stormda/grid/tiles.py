@@ -17,8 +17,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stormda.grid.arrays import Array, convert, take_range, wrapped, zeros
-from stormda.grid.axis import Floats
+from stormda.grid.arrays import (
+    Array,
+    concatenate,
+    convert,
+    cut,
+    flip,
+    negate,
+    take_range,
+    wrapped,
+    zeros,
+)
+from stormda.grid.axis import Border, Floats, resolve
+from stormda.grid.protocol import Lattice
 
 
 class Span(NamedTuple):
@@ -45,11 +56,12 @@ class Window(NamedTuple):
 class TileLayout:
     """A field cut into `ty x tx` tiles with halos, numbered row by row.
 
-    Halos go round the seam in periodic directions and end at the border in others. Tiles differ by
-    at most a cell where the numbers do not divide.
+    Halos go round the seam in periodic directions, over the poles where `poles` says so, and end
+    at the border in others. Tiles differ by at most a cell where the numbers do not divide.
 
     Raises:
-        ValueError: There are more tiles than cells, or a halo is negative or exceeds the field.
+        ValueError: There are more tiles than cells, a halo is negative or exceeds the field, or
+            columns that go over a pole do not close on themselves.
 
     Examples:
         >>> layout = TileLayout((6, 12), tiles=(2, 4), halo=(1, 2), periodic=True)
@@ -70,6 +82,10 @@ class TileLayout:
     periodic: bool | tuple[bool, bool] = False
     """Whether the field closes on itself: along the columns, or (rows, columns)."""
 
+    poles: tuple[Border, Border] = (Border.WALL, Border.WALL)
+    """How the field goes on beyond its first and last row: `Border.WALL` ends the halo, the kinds
+    of poles continue it with the other side, turned by 180 degrees."""
+
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         for name, low in (("tiles", 1), ("halo", 0)):
@@ -78,6 +94,33 @@ class TileLayout:
                 raise ValueError(
                     f"{name}: expected between {low} and the cells {self.shape}, got {value}"
                 )
+
+        if Border.WRAP in self.poles:
+            raise ValueError("poles: expected walls or poles, got wrap: rows wrap by `periodic`")
+        if self.poles != (Border.WALL, Border.WALL) and (
+            self.wraps != (False, True) or self.halo[0] >= self.shape[0]
+        ):
+            raise ValueError(
+                "poles: expected columns (not rows) that close on themselves and a halo below the "
+                f"{self.shape[0]} rows, got periodic {self.wraps} and halo {self.halo[0]}"
+            )
+
+    @classmethod
+    def on(
+        cls, grid: Lattice, tiles: tuple[int, int], halo: tuple[int, int] = (0, 0)
+    ) -> "TileLayout":
+        """Return the tiles of a grid: its halos go wherever the grid does, poles included.
+
+        Examples:
+            >>> from stormda.grid import grid
+            >>> layout = TileLayout.on(grid("10deg"), tiles=(2, 4), halo=(2, 2))
+            >>> layout.take(np.arange(18.0)[:, None] * np.ones(36), 0)[:4, 0]
+            array([1., 0., 0., 1.])
+        """
+        (first, last), (border, _) = grid.borders
+        wraps = first is Border.WRAP, border is Border.WRAP
+        poles = (Border.WALL, Border.WALL) if wraps[0] else (first, last)
+        return cls(grid.shape, tiles, halo, wraps, poles)
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -108,19 +151,32 @@ class TileLayout:
         row, col = divmod(i, self.tiles[1])
         return np.outer(self._ramps[0][row], self._ramps[1][col])
 
-    def take(self, x: Array, i: int) -> Array:
+    def take(self, x: Array, i: int, vectors: Sequence[int] = ()) -> Array:
         """Return the window of tile `i`: (..., rows, cols) -> (..., window rows, window columns).
+
+        Args:
+            x: Fields (..., rows, cols); with `vectors` (..., variable, rows, cols).
+            i: The tile.
+            vectors: The variables, by number, that change sign over a pole.
 
         Raises:
             ValueError: `x` has another shape than the layout.
         """
         if tuple(x.shape[-2:]) != self.shape:
             raise ValueError(f"x: expected last dimensions {self.shape}, got {tuple(x.shape)}")
-        rows, cols = self.window(i).extended
-        return take_range(take_range(x, -2, *rows), -1, *cols)
+        rows, (start, stop) = self.window(i).extended
+        pieces = []
+        for _, there, over_pole in self._row_pieces(rows):
+            turn = self.shape[1] // 2 if over_pole else 0
+            piece = cut(x, -2, there.start, there.stop)
+            piece = take_range(piece, -1, start + turn, stop + turn)
+            pieces.append(negate(flip(piece, -2), vectors) if over_pole else piece)
+        return concatenate(pieces, -2)
 
-    def add(self, out: Array, i: int, y: Array) -> None:
+    def add(self, out: Array, i: int, y: Array, vectors: Sequence[int] = ()) -> None:
         """Add the window `y` of tile `i`, weighted, to `out` (..., rows, cols) in place.
+
+        What lies over a pole goes where `take` has it from, `vectors` with the other sign.
 
         Raises:
             ValueError: `y` has another shape than the window.
@@ -130,17 +186,20 @@ class TileLayout:
             raise ValueError(
                 f"y: expected last dimensions {weight.shape} of tile {i}, got {tuple(y.shape)}"
             )
-        rows, cols = self.window(i).extended
+        rows, (start, stop) = self.window(i).extended
         y = y * convert(weight, y)
-        for here_y, there_y in _pieces(rows, self.shape[0]):
-            for here_x, there_x in _pieces(cols, self.shape[1]):
-                out[..., there_y, there_x] += y[..., here_y, here_x]
+        for here_y, there_y, over_pole in self._row_pieces(rows):
+            turn = self.shape[1] // 2 if over_pole else 0
+            part = cut(y, -2, here_y.start, here_y.stop)
+            part = negate(flip(part, -2), vectors) if over_pole else part
+            for here_x, there_x in _pieces(Span(start + turn, stop + turn), self.shape[1]):
+                out[..., there_y, there_x] += part[..., here_x]
 
-    def split(self, x: Array) -> list[Array]:
+    def split(self, x: Array, vectors: Sequence[int] = ()) -> list[Array]:
         """Return the windows of all tiles, each (..., window rows, window columns)."""
-        return [self.take(x, i) for i in range(len(self))]
+        return [self.take(x, i, vectors) for i in range(len(self))]
 
-    def merge(self, tiles: Sequence[Array]) -> Array:
+    def merge(self, tiles: Sequence[Array], vectors: Sequence[int] = ()) -> Array:
         """Return the weighted sum of the windows of all tiles (..., rows, cols).
 
         It is the inverse of `split`, and where windows differ it blends them without a seam.
@@ -152,8 +211,31 @@ class TileLayout:
             raise ValueError(f"tiles: expected {len(self)} windows, got {len(tiles)}")
         out = zeros((*tiles[0].shape[:-2], *self.shape), like=tiles[0])
         for i, tile in enumerate(tiles):
-            self.add(out, i, tile)
+            self.add(out, i, tile, vectors)
         return out
+
+    def _row_pieces(self, rows: Span) -> list[tuple[slice, slice, bool]]:
+        """Return where rows of a window are: in it, in the field, and whether over a pole.
+
+        Pieces over a pole are in the order of the field, which is the reverse of the window's.
+        """
+        n = self.shape[0]
+        if self.wraps[0]:
+            return [(here, there, False) for here, there in _pieces(rows, n)]
+        before, after = max(-rows.start, 0), max(rows.stop - n, 0)
+        size = rows.stop - rows.start
+        low = 1 if self.poles[0] is Border.POLE_ROW else 0
+        high = n - 1 if self.poles[1] is Border.POLE_ROW else n
+        pieces = [
+            (slice(0, before), slice(low, low + before), True),
+            (
+                slice(before, size - after),
+                slice(rows.start + before, rows.stop - after),
+                False,
+            ),
+            (slice(size - after, size), slice(high - after, high), True),
+        ]
+        return [piece for piece in pieces if piece[0].start < piece[0].stop]
 
     def _spans(self, direction: int) -> list[tuple[Span, Span]]:
         """Return the core and window of every tile along one direction."""
@@ -161,8 +243,15 @@ class TileLayout:
         cores = [Span(t * n // count, (t + 1) * n // count) for t in range(count)]
         windows = [Span(start - halo, stop + halo) for start, stop in cores]
         if not self.wraps[direction]:
-            windows = [Span(max(start, 0), min(stop, n)) for start, stop in windows]
+            low, high = self._borders(direction)
+            first = 0 if low is Border.WALL else -halo
+            last = n if high is Border.WALL else n + halo
+            windows = [Span(max(start, first), min(stop, last)) for start, stop in windows]
         return list(zip(cores, windows, strict=True))
+
+    def _borders(self, direction: int) -> tuple[Border, Border]:
+        """Return how rows or columns that do not wrap go on beyond the field."""
+        return self.poles if direction == 0 else (Border.WALL, Border.WALL)
 
     @cached_property
     def _ramps(self) -> tuple[list[Floats], list[Floats]]:
@@ -172,14 +261,21 @@ class TileLayout:
     def _ramps_along(self, direction: int) -> list[Floats]:
         n, halo = self.shape[direction], self.halo[direction]
         spans = self._spans(direction)
-        ramps = [_hann(core, window, halo) for core, window in spans]
-        cells = [np.arange(*window) % n for _, window in spans]
+        ramps = [hann(core, window, halo) for core, window in spans]
+        wrap = (Border.WRAP, Border.WRAP)
+        borders = wrap if self.wraps[direction] else self._borders(direction)
+        cells = [resolve(range(*window), n, borders)[0] for _, window in spans]
         total = np.bincount(np.concatenate(cells), np.concatenate(ramps), minlength=n)
         return [ramp / total[cell] for ramp, cell in zip(ramps, cells, strict=True)]
 
 
-def _hann(core: Span, window: Span, halo: int) -> Floats:
-    """Return 1 in the core, falling to 0 over `2 halo` cells around borders that have a halo."""
+def hann(core: Span, window: Span, halo: int) -> Floats:
+    """Return 1 in the core, falling to 0 over `2 halo` cells around borders that have a halo.
+
+    Examples:
+        >>> hann(Span(0, 4), Span(-1, 4), 1).round(3)
+        array([0.146, 0.854, 1.   , 1.   , 1.   ])
+    """
     u = np.arange(*window)
     weight = np.ones(len(u))
     for edge, end, inward in ((core.start, window.start, 1), (core.stop, window.stop, -1)):

@@ -1,29 +1,28 @@
 """Variables on a grid into tokens and back: the weights, for any subset of variables in any order.
 
-Each variable v of a patch is embedded by its own matrix, `e_v = x_v W_v`, and the variables that
-are present are gathered by one learned query for each head h,
-
-    y = P concat_h sum_v a_vh [e_v]_h,    a_vh = softmax_v(e_v . u_h),
-
-where `[.]_h` is the head's share of the width. Keys are not formed: u_h stands for the query of an
-ordinary cross-attention times its key matrix; it starts at zero, so as the mean. Nor is any e_v,
-since all is linear in the few numbers x_v of a patch: `e_v . u_h = x_v (W_v u_h)`, and the sum
-over v is one product of the `a_vh x_v`, side by side, with the `[W_v]_h`, one below the other. x_v
-holds the values, a 1, which embeds the variable itself, and the gaps.
-
-Source: Nguyen et al. (2023), ClimaX, ICML, section 3.1, https://arxiv.org/abs/2301.10343 (variable
-tokenization and aggregation).
+The patch of each variable holds its values, a 1, which embeds the variable itself (and, where
+there are levels, its pressure), and its gaps. `aggregate` gathers the variables of a patch to one
+vector, a linear map and the static features of the place follow. Nothing depends on the grid: the
+same weights serve any resolution and any kind of grid.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from stormda.grid.aggregation import aggregate
+from stormda.grid.encoding import SCALES, level_features
 from stormda.grid.patching import Patching
+
+__all__ = ["Detokenizer", "Tokenizer", "TokenizerConfig", "aggregate"]
+
+Levels = Sequence[float | None]
+"""The pressure of each channel [Pa]; None for what lies on no level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +37,8 @@ class TokenizerConfig:
     variables: tuple[str, ...]
     """The names of all variables that there are weights for."""
 
-    patch: tuple[int, int] = (4, 4)
-    """The rows and columns of a token [cells]."""
+    patch: tuple[int, ...] = (4, 4)
+    """The rows and columns of a token [cells]; where a grid is a list, their product counts."""
 
     width: int = 128
     """The features of a token."""
@@ -48,16 +47,25 @@ class TokenizerConfig:
     """The queries that gather the variables. Divides `width`."""
 
     static: int = 0
-    """The features of each token that do not change, such as position or orography; may be 0."""
+    """The features of each token that do not change, such as its position; may be 0."""
 
     vectors: tuple[str, ...] = ()
     """The variables that are components of horizontal vectors: over a pole they change sign."""
+
+    frames: int = 1
+    """The consecutive frames of a token."""
+
+    levels: bool = False
+    """Whether variables come on pressure levels, which then share the variable's weights."""
+
+    chunk: int | None = None
+    """The patches whose variables are gathered at a time, to save memory; None for all."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if not self.variables or len(set(self.variables)) < len(self.variables):
             raise ValueError(f"variables: expected names, each once, got {self.variables}")
-        if min(self.patch) < 1:
+        if not self.patch or min(self.patch) < 1:
             raise ValueError(f"patch: expected positive numbers of cells, got {self.patch}")
         if self.heads < 1 or self.width < 1 or self.width % self.heads:
             raise ValueError(
@@ -67,50 +75,37 @@ class TokenizerConfig:
             raise ValueError(f"static: expected a number of features, got {self.static}")
         if unknown := set(self.vectors) - set(self.variables):
             raise ValueError(f"vectors: expected names of variables, got {sorted(unknown)}")
+        for name in ("frames", "chunk"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}: expected a positive number, got {value}")
 
-    def indices(self, names: Sequence[str]) -> list[int]:
+    @property
+    def cells(self) -> int:
+        """The numbers of one variable in a patch."""
+        return self.frames * math.prod(self.patch)
+
+    def indices(self, names: Sequence[str], levels: Levels | None = None) -> list[int]:
         """Return the numbers of variables by name.
 
+        Args:
+            names: The variables; one may come on several levels.
+            levels: The pressure of each [Pa], None for none; needs `levels` in the configuration.
+
         Raises:
-            ValueError: No name is given, or one twice, or one that there are no weights for.
+            ValueError: No name is given, or one twice on a level, or one that there are no weights
+                for; or levels are given where there are none, or not one for each name.
 
         Examples:
             >>> TokenizerConfig(variables=("t2m", "u10")).indices(["u10"])
             [1]
         """
-        if not names or len(set(names)) < len(names) or not set(names) <= set(self.variables):
+        if levels is not None and (not self.levels or len(levels) != len(names)):
+            wanted = f"{len(names)} pressures" if self.levels else "none, by the configuration"
+            raise ValueError(f"levels: expected {wanted}, got {levels}")
+        channels = list(zip(names, levels or [None] * len(names), strict=True))
+        if not names or len(set(channels)) < len(names) or not set(names) <= set(self.variables):
             raise ValueError(f"names: expected some of {self.variables}, each once, got {names}")
         return [self.variables.index(name) for name in names]
-
-
-def aggregate(
-    cells: Tensor, weight: Tensor, query: Tensor, present: Tensor | None = None
-) -> Tensor:
-    """Embed the patches of every variable and gather the variables by one query for each head.
-
-    Args:
-        cells: The numbers in each patch, x_v (v, m, k).
-        weight: A matrix for each variable, W_v (v, k, d).
-        query: A query for each head, u_h (h, d); zeros give the mean over the variables.
-        present: Where there is something of a variable (v, m), bool; None for everywhere. Absent
-            variables have no share, unless all are absent.
-
-    Returns:
-        One vector for each patch (m, d); head i fills the i-th of h equal parts.
-
-    Examples:
-        >>> cells, weight = torch.tensor([[[1.0]], [[3.0]]]), torch.ones(2, 1, 4)
-        >>> aggregate(cells, weight, query=torch.zeros(2, 4))
-        tensor([[2., 2., 2., 2.]])
-    """
-    logits = cells @ (weight @ query.mT)
-    if present is not None:
-        absent = ~(present | ~present.any(0))
-        logits = logits.masked_fill(absent[..., None], -torch.inf)
-    share = rearrange(logits.softmax(0), "v m h -> h m v 1").contiguous()
-    shared = rearrange(share * rearrange(cells, "v m k -> m v k"), "h m v k -> h m (v k)")
-    heads = rearrange(weight, "v k (h d) -> h (v k) d", h=len(query))
-    return rearrange(shared @ heads, "h m d -> m (h d)")
 
 
 class Tokenizer(nn.Module):
@@ -122,21 +117,25 @@ class Tokenizer(nn.Module):
         >>> patching = Patching(grid("5deg-poles"), patch=(4, 4))
         >>> tokenizer(torch.zeros(2, 2, 37, 72), ["v10", "t2m"], patching=patching).shape
         torch.Size([2, 180, 128])
+        >>> patching = Patching(grid("healpix16"), patch=(4, 4))
+        >>> tokenizer(torch.zeros(2, 1, 3072), ["u10"], patching=patching).shape
+        torch.Size([2, 192, 128])
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        variables, cells, width = len(config.variables), math.prod(config.patch), config.width
+        variables, cells, width = len(config.variables), config.cells, config.width
         values, gaps = (nn.init.normal_(torch.empty(variables, cells, width)) for _ in range(2))
         constant = nn.init.normal_(torch.empty(variables, 1, width), std=0.02)
         scale = cells**-0.5
         self.weight = nn.Parameter(torch.cat([scale * values, constant, scale * gaps], 1))
-        """What values, a constant 1 and gaps are embedded by (v, py * px + 1 + py * px, d)."""
+        """What values, a constant 1 and gaps are embedded by (v, cells + 1 + cells, d)."""
         self.query = nn.Parameter(torch.zeros(config.heads, width))
         """The query of each head (h, d)."""
         self.project = nn.Linear(width, width)
         self.static = nn.Linear(config.static, width, bias=False) if config.static else None
+        self.level = nn.Linear(2 * len(SCALES), width, bias=False) if config.levels else None
 
     def forward(
         self,
@@ -144,15 +143,19 @@ class Tokenizer(nn.Module):
         names: Sequence[str],
         *,
         patching: Patching,
+        levels: Levels | None = None,
         mask: Tensor | None = None,
         static: Tensor | None = None,
     ) -> Tensor:
         """Turn fields into tokens.
 
         Args:
-            x: Normalised fields (*batch, v, rows, cols).
-            names: Which variables they are (v), in any order; the others count as missing.
+            x: Normalised fields (*batch, v, *grid.shape); where tokens have several frames
+                (*batch, time, v, *grid.shape).
+            names: Which variables they are (v), in any order; the others count as missing. Fields
+                that do not change, such as orography, may be among them.
             patching: How the cells of the grid are gathered into n tokens.
+            levels: The pressure of each [Pa], None for none (v).
             mask: Where `x` is valid, bool, broadcast against it; None for everywhere. Invalid
                 cells enter as zeros whatever `x` holds there, and the network sees the gaps; a
                 variable with no valid cell in a patch counts as missing there.
@@ -164,23 +167,75 @@ class Tokenizer(nn.Module):
         Raises:
             ValueError: Names, shapes or patch are not those of the configuration.
         """
-        index = self.config.indices(names)
+        index = self.config.indices(names, levels)
         _check_patch(self.config, patching)
-        self._check(x, index, mask)
-        self._check_static(patching, static)
+        self._check(x, index, mask, patching)
         vectors = [i for i, name in enumerate(names) if name in self.config.vectors]
+        times = x.shape[-len(patching.grid.shape) - 2] if self.config.frames > 1 else 1
+        self._check_static(patching, static)
         cells, present = _inputs(x, mask, patching, vectors)
-        weight = _select(self.weight, index)[:, : cells.shape[-1]]
-        tokens: Tensor = self.project(aggregate(cells, weight, self.query, present))
-        tokens = tokens.reshape(*x.shape[:-3], patching.tokens(), self.config.width)
-        return tokens if self.static is None else tokens + self.static(static)
+        tokens = self._gather(cells, index, levels, present)
+        batch = x.shape[: x.ndim - len(patching.grid.shape) - (2 if self.config.frames > 1 else 1)]
+        tokens = tokens.reshape(*batch, patching.tokens() * (times // self.config.frames or 1), -1)
+        return (
+            tokens if self.static is None else tokens + self.static(self._repeat(static, tokens))
+        )
 
-    def _check(self, x: Tensor, index: list[int], mask: Tensor | None) -> None:
-        if x.ndim < 3 or x.shape[-3] != len(index):
+    def embed(
+        self, patches: Tensor, names: Sequence[str], *, levels: Levels | None = None
+    ) -> Tensor:
+        """Turn patches that are already cut into tokens, without static features.
+
+        Args:
+            patches: Patches (n, frames * v * cells) from `Patching.patchify` or `Patching.read`,
+                without gaps.
+            names: Which variables they are (v), in any order.
+            levels: The pressure of each [Pa], None for none (v).
+
+        Returns:
+            Tokens (n, d).
+
+        Raises:
+            ValueError: Names or shape are not those of the configuration.
+        """
+        index = self.config.indices(names, levels)
+        wanted = len(names) * self.config.cells
+        if patches.ndim != 2 or patches.shape[-1] != wanted:
+            raise ValueError(f"patches: expected shape (n, {wanted}), got {tuple(patches.shape)}")
+        pattern = "n (f v k) -> v n (f k)"
+        cells = rearrange(patches, pattern, f=self.config.frames, v=len(names))
+        return self._gather(_with_one(cells), index, levels, None)
+
+    def _gather(
+        self, cells: Tensor, index: list[int], levels: Levels | None, present: Tensor | None
+    ) -> Tensor:
+        """Return tokens (m, d) of the patches of variables (v, m, k)."""
+        weight = _select(self.weight, index)[:, : cells.shape[-1]]
+        if self.level is not None and levels is not None:
+            constant = weight.new_zeros(weight.shape[1])
+            constant[self.config.cells] = 1
+            weight = weight + constant[:, None] * self.level(_levels(levels, weight))[:, None]
+        chunk = self.config.chunk
+        tokens: Tensor = self.project(aggregate(cells, weight, self.query, present, chunk=chunk))
+        return tokens
+
+    def _repeat(self, static: Tensor | None, tokens: Tensor) -> Tensor | None:
+        """Return the features of one frame's tokens for every frame."""
+        if static is None or static.shape[-2] == tokens.shape[-2]:
+            return static
+        return torch.cat([static] * (tokens.shape[-2] // static.shape[-2]), -2)
+
+    def _check(self, x: Tensor, index: list[int], mask: Tensor | None, patching: Patching) -> None:
+        space, time = len(patching.grid.shape), self.config.frames > 1
+        if x.ndim < space + 1 + time or x.shape[-space - 1] != len(index):
+            names = "rows, cols" if space == 2 else "cells"
+            lead = "*batch, time" if time else "*batch"
             raise ValueError(
-                f"x: expected dimensions (*batch, {len(index)} variables, rows, cols), "
+                f"x: expected dimensions ({lead}, {len(index)} variables, {names}), "
                 f"got shape {tuple(x.shape)}"
             )
+        if time:
+            patching.tokens(x.shape[-space - 2])
         if mask is not None and not (mask.dtype == torch.bool and _broadcasts(mask, x)):
             raise ValueError(
                 f"mask: expected bool that broadcasts to {tuple(x.shape)}, "
@@ -208,37 +263,55 @@ class Detokenizer(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        variables, cells = len(config.variables), math.prod(config.patch)
+        variables, cells = len(config.variables), config.cells
         self.weight = nn.Parameter(torch.zeros(variables, cells, config.width))
-        """A head for each variable (v, py * px, d)."""
+        """A head for each variable (v, cells, d)."""
         self.bias = nn.Parameter(torch.zeros(variables, cells))
-        """Its bias (v, py * px)."""
+        """Its bias (v, cells)."""
+        features = 2 * len(SCALES)
+        self.level = nn.Linear(features, 2 * config.width, bias=False) if config.levels else None
+        """What scales and shifts the features of a token for a level."""
 
-    def forward(self, tokens: Tensor, names: Sequence[str], *, patching: Patching) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        names: Sequence[str],
+        *,
+        patching: Patching,
+        levels: Levels | None = None,
+    ) -> Tensor:
         """Turn tokens into fields.
 
         Args:
             tokens: Tokens (*batch, n, d).
             names: The variables wanted (v), in any order.
             patching: How the cells of the grid are gathered into n tokens.
+            levels: The pressure of each [Pa], None for none (v).
 
         Returns:
-            Fields (*batch, v, rows, cols), without padding.
+            Fields (*batch, v, *grid.shape), without padding; where tokens have several frames
+            (*batch, time, v, *grid.shape).
 
         Raises:
             ValueError: Names, shapes or patch are not those of the configuration.
         """
-        index = self.config.indices(names)
+        index = self.config.indices(names, levels)
         _check_patch(self.config, patching)
         wanted = patching.tokens(), self.config.width
-        if tuple(tokens.shape[-2:]) != wanted:
+        several = self.config.frames > 1 and tokens.shape[-2] and not tokens.shape[-2] % wanted[0]
+        if (tokens.shape[-2] != wanted[0] and not several) or tokens.shape[-1] != wanted[1]:
             raise ValueError(
                 f"tokens: expected last dimensions {wanted}, got shape {tuple(tokens.shape)}"
             )
-        weight = rearrange(_select(self.weight, index), "v k d -> (v k) d")
-        bias = rearrange(_select(self.bias, index), "v k -> (v k)")
+        weight, bias = _select(self.weight, index), _select(self.bias, index)
+        if self.level is not None and levels is not None:
+            scale, shift = self.level(_levels(levels, weight)).chunk(2, -1)
+            bias = bias + (weight * shift[:, None]).sum(-1)
+            weight = weight * (1 + scale[:, None])
+        weight = rearrange(weight, "v (f k) d -> (f v k) d", f=self.config.frames)
+        bias = rearrange(bias, "v (f k) -> (f v k)", f=self.config.frames)
         fields = patching.unpatchify(nn.functional.linear(tokens, weight, bias))
-        return rearrange(fields, "... 1 v y x -> ... v y x")
+        return fields if self.config.frames > 1 else fields.squeeze(-len(patching.grid.shape) - 2)
 
 
 def _inputs(
@@ -258,9 +331,18 @@ def _with_one(cells: Tensor) -> Tensor:
 
 
 def _cells(x: Tensor, patching: Patching) -> Tensor:
-    """Cut padded fields (*batch, v, y, x) into the patches of each variable (v, m, py * px)."""
-    py, px = patching.patch
-    return rearrange(x, "... v (r y) (c x) -> v (... r c) (y x)", y=py, x=px)
+    """Cut padded fields (*batch, v, *padded) into the patches of each variable (v, m, cells)."""
+    a, f = patching.arrangement, patching.frames
+    if f == 1:
+        return rearrange(x, f"... v {a.field} -> v (... {a.token}) ({a.cell})", **a.sizes)
+    pattern = f"... (t f) v {a.field} -> v (... t {a.token}) (f {a.cell})"
+    return rearrange(x, pattern, f=f, **a.sizes)
+
+
+def _levels(levels: Levels, like: Tensor) -> Tensor:
+    """Return the features of the level of each channel (v, k)."""
+    pressure = np.array([np.nan if level is None else level for level in levels])
+    return torch.as_tensor(level_features(pressure), dtype=like.dtype, device=like.device)
 
 
 def _select(weights: Tensor, index: list[int]) -> Tensor:
@@ -274,8 +356,9 @@ def _broadcasts(mask: Tensor, x: Tensor) -> bool:
 
 
 def _check_patch(config: TokenizerConfig, patching: Patching) -> None:
-    if (patching.patch, patching.frames) != (config.patch, 1):
+    if (patching.patch, patching.frames) != (config.patch, config.frames):
+        frames = "1 frame" if config.frames == 1 else f"{config.frames} frames"
         raise ValueError(
-            f"patching: expected patch {config.patch} of 1 frame, "
+            f"patching: expected patch {config.patch} of {frames}, "
             f"got {patching.patch} of {patching.frames}"
         )

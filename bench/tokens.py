@@ -1,0 +1,218 @@
+"""What do tokens cost? Cutting fields, planning 20 billion tokens, streaming a billion of them.
+
+    python bench/tokens.py [--tokens 1000000000]
+
+Prints a table and writes bench/results/tokens.csv: a row for each measurement, with its target
+where there is one, machine, versions and commit. Times are of the process, single-threaded; ratios
+are of the best of several turns, side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import resource
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import RegularGridInterpolator
+from tqdm import tqdm
+
+from stormda.grid import Partition, Patching, grid, interpolation, locate
+from stormda.grid.tokenizer import Tokenizer, TokenizerConfig
+from stormda.storm.provenance import commit, machine, provenance
+
+RESULTS = Path(__file__).parent / "results"
+TURNS = 3
+POINTS = 1_000_000
+CASES = (
+    ("0.25deg", (2, 2)),
+    ("0.25deg", (4, 4)),
+    ("0.25deg", (8, 8)),
+    ("0.25deg-poles", (4, 4)),
+    ("healpix256", (4, 4)),
+    ("healpix256-ring", (4, 4)),
+    ("o320", (4, 4)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measurement."""
+
+    what: str
+    value: float
+    unit: str
+    target: str = ""
+
+
+def main() -> None:
+    """Run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=1_000_000_000)
+    tokens = parser.parse_args().tokens
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    for measure in (streaming(tokens), importing(), planning(), finding(), cutting()):
+        for row in measure:
+            print(f"{row.what:<58}{row.value:12.4g} {row.unit:<16}{row.target}", flush=True)
+            rows.append(row)
+    write(RESULTS / "tokens.csv", rows)
+
+
+def cutting() -> Iterator[Row]:
+    """Patchify and unpatchify against a copy of the same bytes."""
+    for name, patch in CASES:
+        patching = Patching(grid(name), patch)
+        x = np.random.default_rng(0).normal(size=(4, 6, *patching.grid.shape)).astype(np.float32)
+        for kind, field in (("numpy", x), ("torch", torch.from_numpy(x))):
+            copy = field.copy if isinstance(field, np.ndarray) else field.clone
+            tokens = patching.patchify(field)
+            times = together(
+                copy, partial(patching.patchify, field), partial(patching.unpatchify, tokens)
+            )
+            for step, seconds in zip(("patchify", "unpatchify"), times[1:], strict=True):
+                what = f"{step} {name} {patch[0]}x{patch[1]} {kind}"
+                target = ">= 0.5" if len(patching.token_shape) == 2 else ""
+                yield Row(what=what, value=times[0] / seconds, unit="of a copy", target=target)
+
+
+def importing() -> Iterator[Row]:
+    """A Python that only imports the package: the processor's time, NumPy included."""
+    best = np.inf
+    for _ in range(TURNS):
+        before = children()
+        subprocess.run([sys.executable, "-c", "import stormda.grid"], check=True)
+        best = min(best, children() - before)
+    yield Row(what="python -c 'import stormda.grid'", value=best, unit="s", target="< 0.3")
+
+
+def children() -> float:
+    """Return the time that finished child processes took."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def planning() -> Iterator[Row]:
+    """All bounds and neighbours of 20 billion tokens on 74,400 ranks, owners of a million."""
+    some = np.random.default_rng(200).integers(0, 20_000_000_000, POINTS)
+    start = time.process_time()
+    plan(some)
+    seconds = time.process_time() - start
+    tracemalloc.start()
+    plan(some)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    yield Row(what="plan 20e9 tokens on 74,400 ranks", value=seconds, unit="s", target="< 1")
+    yield Row(what="memory of that plan", value=peak / 1e6, unit="MB", target="< 100")
+
+
+def plan(some: NDArray[np.int64]) -> None:
+    """Plan, and check the plan."""
+    partition = Partition(20_000_000_000, 74_400)
+    starts, stops = partition.bounds(np.arange(74_400))
+    partition.reach(np.arange(74_400), halo=10_000)
+    owner = partition.owner(some)
+    if not ((starts[owner] <= some) & (some < stops[owner])).all():
+        raise RuntimeError("owner and bounds disagree")
+
+
+def finding() -> Iterator[Row]:
+    """Bilinear values at a million random points, against SciPy's interpolator."""
+    g, rng = grid("1deg-poles"), np.random.default_rng(200)
+    lat, lon = np.degrees(np.arcsin(rng.uniform(-1, 1, POINTS))), rng.uniform(0, 359, POINTS)
+    x = rng.normal(size=g.shape)
+
+    def scipys() -> NDArray[np.float64]:
+        points = np.stack([lat, lon], 1)
+        return RegularGridInterpolator((g.lat[::-1], g.lon), x[::-1])(points)
+
+    find, whole, other = together(
+        lambda: locate(g, lat, lon), lambda: interpolation(g, lat, lon)(x), scipys
+    )
+    yield Row(
+        what="locate, of SciPy's speed, 1e6 points",
+        value=other / find,
+        unit="times",
+        target=">= 1",
+    )
+    yield Row(
+        what="locate and interpolate, of SciPy's", value=other / whole, unit="times", target=">= 1"
+    )
+
+
+class Waves:
+    """A field of 1 / 120 degree that is computed where it is read."""
+
+    def __init__(self, frames: int, rows: int, cols: int) -> None:
+        self.shape = frames, 1, rows, cols
+        self.north = np.sin(np.linspace(0, 20, rows, dtype=np.float32))
+        self.east = np.cos(np.linspace(0, 30, cols, dtype=np.float32))
+
+    def __getitem__(self, key: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return frames of some rows."""
+        frames = np.arange(self.shape[0], dtype=np.float32)[key[0]]
+        return frames[:, None, None, None] + np.multiply.outer(self.north[key[2]], self.east)
+
+
+def streaming(tokens: int) -> Iterator[Row]:
+    """Read, cut and embed so many tokens of a field that is never there as a whole."""
+    patching = Patching(grid("1/120deg"), patch=(2, 2))
+    per_frame = patching.tokens()
+    field = Waves(-(-tokens // per_frame), *patching.grid.shape)
+    tokenizer = Tokenizer(TokenizerConfig(variables=("t",), patch=(2, 2), width=8, heads=1))
+    band = 8 * patching.token_shape[1]
+    start, done, total = time.process_time(), 0, torch.zeros(8, dtype=torch.float64)
+    with torch.no_grad(), tqdm(total=tokens, unit="token", unit_scale=True, mininterval=10) as bar:
+        while done < tokens:
+            stop = min(done + band, tokens)
+            patches = torch.from_numpy(patching.read(field, done, stop))
+            total += tokenizer.embed(patches, ["t"]).sum(0, dtype=torch.float64)
+            bar.update(stop - done)
+            done = stop
+    seconds = time.process_time() - start
+    if not total.isfinite().all():
+        raise RuntimeError("tokens are not finite")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    what = f"{tokens:.3g} tokens"
+    yield Row(what=f"{what} of a field of {field.shape}", value=seconds, unit="s")
+    yield Row(
+        what="tokens read, cut and embedded in a second", value=tokens / seconds, unit="tokens/s"
+    )
+    yield Row(what="most memory of the process by then", value=peak / 1e9, unit="GB", target="< 1")
+
+
+def together(*calls: Callable[[], object]) -> list[float]:
+    """Return the best time of each call, taken in turns so that all see the same machine."""
+    best = [np.inf] * len(calls)
+    for _ in range(TURNS):
+        for i, call in enumerate(calls):
+            start = time.process_time()
+            call()
+            best[i] = min(best[i], time.process_time() - start)
+    return best
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    """Write a row for each measurement."""
+    versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
+    record = {"machine": machine(), "versions": versions, "commit": commit()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*asdict(rows[0]), *record])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(asdict(row) | {"value": f"{row.value:.4g}"} | record)
+
+
+if __name__ == "__main__":
+    main()
