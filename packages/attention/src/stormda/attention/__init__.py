@@ -11,24 +11,32 @@ from stormda.attention.features import (
     softmax_feature,
     spherical_cosine,
 )
+from stormda.attention.gated import Band
 from stormda.attention.history import HistoryKeys, HistoryProjection, TemporalCrossAttention
+from stormda.attention.latent import latent_attention
 from stormda.attention.linear import LinearState, Reduce, linear_attention
 from stormda.attention.local import DepthwiseLocal, depthwise_local
 from stormda.attention.mixers import (
     FullAttention,
     GlobalLinearAttention,
+    LatentAttention,
     LocalMixing,
     Mixer,
-    TileAttention,
 )
 from stormda.attention.noise import NoiseGate, SharedModulation, noise_embedding
 from stormda.attention.norm import HeadNorm, rms_norm
+from stormda.attention.sequence import Sink, Source
 from stormda.attention.softmax import softmax_attention
+from stormda.attention.stream_block import StreamedBlock
+from stormda.attention.streamed import Store, Streamed, StreamLayer, streamed
 from stormda.attention.temporal import absorbed_attention, temporal_attention
 from stormda.attention.tile import tile_attention
+from stormda.attention.tile_mixers import TileAttention, TileLinearAttention
+from stormda.attention.tilewise import Tilewise, Tiling, tilewise
 
 __all__ = [
     "MIXERS",
+    "Band",
     "BlockConfig",
     "DepthwiseLocal",
     "Feature",
@@ -37,21 +45,32 @@ __all__ = [
     "HeadNorm",
     "HistoryKeys",
     "HistoryProjection",
+    "LatentAttention",
     "LinearState",
     "LocalMixing",
     "Mixer",
     "NoiseGate",
     "Reduce",
     "SharedModulation",
+    "Sink",
+    "Source",
+    "Store",
     "StormBlock",
+    "StreamLayer",
+    "Streamed",
+    "StreamedBlock",
     "TemporalCrossAttention",
     "TileAttention",
+    "TileLinearAttention",
+    "Tilewise",
+    "Tiling",
     "absorbed_attention",
     "decay_scan",
     "depthwise_local",
     "elu1",
     "focused",
     "hedgehog",
+    "latent_attention",
     "linear_attention",
     "noise_embedding",
     "relu",
@@ -59,6 +78,8 @@ __all__ = [
     "softmax_attention",
     "softmax_feature",
     "spherical_cosine",
+    "streamed",
     "temporal_attention",
     "tile_attention",
+    "tilewise",
 ]

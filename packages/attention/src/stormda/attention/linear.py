@@ -100,11 +100,37 @@ class LinearState:
             >>> state.reduce(lambda packed: 2 * packed).c
             tensor([12., 12.])
         """
-        parts = (self.kv.flatten(-2), self.z, self.s, self.c[..., None])
-        packed = fn(torch.cat(parts, -1))
-        kv, z, s, c = torch.split(packed, [part.shape[-1] for part in parts], -1)
-        kv = rearrange(kv, "... (d e) -> ... d e", d=z.shape[-1])
-        return LinearState(kv, z, s, c.squeeze(-1))
+        d, e = self.kv.shape[-2:]
+        return LinearState.unpack(fn(self.pack()), d=d, e=e)
+
+    def pack(self) -> Tensor:
+        """Return all sums in one tensor `(*batch, h, d e + d + e + 1)`.
+
+        Examples:
+            >>> LinearState.from_tokens(torch.rand(2, 6, 4), torch.rand(2, 6, 3)).pack().shape
+            torch.Size([2, 20])
+        """
+        return torch.cat((self.kv.flatten(-2), self.z, self.s, self.c[..., None]), -1)
+
+    @classmethod
+    def unpack(cls, packed: Tensor, *, d: int, e: int) -> "LinearState":
+        """Return the state of `d` features and `e` values that was packed.
+
+        Raises:
+            ValueError: A tensor that does not hold the numbers of such a state.
+
+        Examples:
+            >>> LinearState.unpack(torch.rand(2, 20), d=4, e=3).kv.shape
+            torch.Size([2, 4, 3])
+        """
+        sizes = [d * e, d, e, 1]
+        if packed.shape[-1] != sum(sizes):
+            raise ValueError(
+                f"packed: expected (..., h, {sum(sizes)}) for d={d}, e={e}, "
+                f"got {tuple(packed.shape)}"
+            )
+        kv, z, s, c = torch.split(packed, sizes, -1)
+        return cls(rearrange(kv, "... (d e) -> ... d e", d=d), z, s, c.squeeze(-1))
 
     def apply(self, q: Tensor) -> Tensor:
         """Answer queries.

@@ -43,7 +43,7 @@ def read(source: Source, index: tuple[Any, ...]) -> Tensor:
 
 
 def write(sink: Sink, index: tuple[Any, ...], value: Tensor) -> None:
-    """Write `value` into a part of `sink`: a tensor as it is, to anything else an array.
+    """Write `value` into a part of `sink`: as an array into arrays, else as the tensor it is.
 
     Examples:
         >>> x = torch.zeros(3)
@@ -51,4 +51,5 @@ def write(sink: Sink, index: tuple[Any, ...], value: Tensor) -> None:
         >>> x
         tensor([0., 1., 0.])
     """
-    sink[index] = value if isinstance(sink, Tensor) else value.detach().cpu().numpy()
+    array = hasattr(sink, "__array__") and not isinstance(sink, Tensor)
+    sink[index] = value.detach().cpu().numpy() if array else value
