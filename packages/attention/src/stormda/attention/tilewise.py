@@ -121,7 +121,12 @@ class Tilewise:
             x: A field `(b, ..., rows, columns)`.
             shared: What all tiles share, given to `fn` after the window. With a batch above 1,
                 what depends on the sample cannot be shared.
+
+        Raises:
+            ValueError: No tile, or a field of two dimensions with a batch above 1.
         """
+        if self.batch > 1 and x.ndim < 3:
+            raise ValueError(f"x: expected (b, ..., rows, columns), got {tuple(x.shape)}")
         y: Tensor = _TilewiseFunction.apply(  # type: ignore[no-untyped-call]
             self, autocast_now(x), len(shared), x, *shared, *self.parameters
         )
