@@ -14,7 +14,15 @@ from stormda.attention.features import (
 from stormda.attention.gated import Band
 from stormda.attention.history import HistoryKeys, HistoryProjection, TemporalCrossAttention
 from stormda.attention.latent import latent_attention
-from stormda.attention.linear import LinearState, Reduce, linear_attention
+from stormda.attention.linear import (
+    BLOCKED,
+    NATIVE,
+    PLAIN,
+    Backend,
+    backend_report,
+    linear_attention,
+    suited,
+)
 from stormda.attention.local import DepthwiseLocal, depthwise_local
 from stormda.attention.mixers import (
     FullAttention,
@@ -27,6 +35,7 @@ from stormda.attention.noise import NoiseGate, SharedModulation, noise_embedding
 from stormda.attention.norm import HeadNorm, rms_norm
 from stormda.attention.sequence import Sink, Source
 from stormda.attention.softmax import softmax_attention
+from stormda.attention.state import LinearState, Reduce
 from stormda.attention.stream_block import StreamedBlock
 from stormda.attention.streamed import Store, Streamed, StreamLayer, streamed
 from stormda.attention.temporal import absorbed_attention, temporal_attention
@@ -35,7 +44,11 @@ from stormda.attention.tile_mixers import TileAttention, TileLinearAttention
 from stormda.attention.tilewise import Tilewise, Tiling, tilewise
 
 __all__ = [
+    "BLOCKED",
     "MIXERS",
+    "NATIVE",
+    "PLAIN",
+    "Backend",
     "Band",
     "BlockConfig",
     "DepthwiseLocal",
@@ -65,6 +78,7 @@ __all__ = [
     "Tilewise",
     "Tiling",
     "absorbed_attention",
+    "backend_report",
     "decay_scan",
     "depthwise_local",
     "elu1",
@@ -79,6 +93,7 @@ __all__ = [
     "softmax_feature",
     "spherical_cosine",
     "streamed",
+    "suited",
     "temporal_attention",
     "tile_attention",
     "tilewise",

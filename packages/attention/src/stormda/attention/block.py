@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from stormda.attention.gated import zero_linear
 from stormda.attention.history import HistoryKeys, TemporalCrossAttention
-from stormda.attention.linear import LinearState
 from stormda.attention.local import check_poles
 from stormda.attention.mixers import (
     FullAttention,
@@ -28,6 +27,7 @@ from stormda.attention.mixers import (
     Mixer,
 )
 from stormda.attention.noise import NoiseGate
+from stormda.attention.state import LinearState
 from stormda.attention.tile_mixers import TileAttention, TileLinearAttention
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from stormda.attention.arguments import exactly, wide
-from stormda.attention.linear import LinearState, Reduce
+from stormda.attention.state import LinearState, Reduce
 
 
 def latent_features(k: Tensor, latents: Tensor) -> Tensor:

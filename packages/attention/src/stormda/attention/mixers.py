@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from stormda.attention.features import relu
 from stormda.attention.gated import Band, GatedHeads, zero_linear
 from stormda.attention.latent import latent_answer, latent_attention, latent_features
-from stormda.attention.linear import LinearState, linear_attention
+from stormda.attention.linear import linear_attention
 from stormda.attention.local import DepthwiseLocal
 from stormda.attention.norm import HeadNorm
 from stormda.attention.softmax import softmax_attention
+from stormda.attention.state import LinearState
 
 
 class Mixer(Protocol):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from stormda.attention.arguments import check_shape
 from stormda.attention.block import StormBlock
 from stormda.attention.history import HistoryKeys
-from stormda.attention.linear import LinearState
+from stormda.attention.state import LinearState
 from stormda.attention.streamed import Streamed, Tensors, streamed
 
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from stormda.attention.features import relu
 from stormda.attention.gated import Attend, Band, GatedHeads
-from stormda.attention.linear import LinearState
 from stormda.attention.mixers import attend_linearly
+from stormda.attention.state import LinearState
 from stormda.attention.tile import tile_attention
 
 
