@@ -136,6 +136,7 @@ class Listed:
         self.frames, self.shape, self.most = frames, tuple(frames.shape), 0
 
     def __getitem__(self, index):
+        assert index[-3].stop <= self.shape[-3]  # not every source forgives more
         part = self.frames[index]
         self.most = max(self.most, part.shape[-3])
         return part.numpy() if hasattr(part, "numpy") else part.tolist()

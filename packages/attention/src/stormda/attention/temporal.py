@@ -179,7 +179,7 @@ def _chunks(
     frames = k.shape[-3]
     step = chunk or frames
     for start in range(0, frames, step):
-        part = slice(start, start + step)
+        part = slice(start, min(start + step, frames))
         yield (
             read(k, (..., part, slice(None), slice(None))),
             read(v, (..., part, slice(None), slice(None))),
