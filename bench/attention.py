@@ -4,7 +4,7 @@
 
 Heads of 64 features. Every method is timed forward and forward + backward at each number of
 tokens, in turns, the best of several turns; in processor time on one thread, in wall time on more.
-Beside them stands the time to copy one tensor of the same size: a forward pass has to read q, k and
+Beside them stands the time to copy one tensor of that size: a forward pass has to read q, k and
 v and to write y (two copies' worth), a backward pass to read q, k, v and ybar and to write three
 gradients (three and a half). `straightforward` is the usual few lines of PyTorch;
 `linear-attention-transformer` is a public package of that name, if it is installed (its keys are
@@ -161,7 +161,11 @@ def main() -> None:
     parser.add_argument("--tokens", nargs="+", type=int, default=sizes)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="attention")
+    parser.add_argument("--picture", action="store_true", help="draw what NAME.csv holds, no more")
     arguments = parser.parse_args()
+    if arguments.picture:
+        picture(arguments.name)
+        return
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
     if native.status() != "no C++ compiler":
@@ -191,6 +195,30 @@ def write(path: Path, rows: list[dict[str, object]]) -> None:
         for row in rows:
             short = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
             writer.writerow(short | record)
+
+
+def picture(name: str) -> None:
+    """Draw time against tokens into docs/images/attention_cost.png."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    with (RESULTS / f"{name}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axis, dtype in zip(axes, ("float32", "bfloat16"), strict=True):
+        mine = [r for r in rows if r["dtype"] == dtype]
+        for method in dict.fromkeys(r["method"] for r in mine):
+            points = [r for r in mine if r["method"] == method]
+            n = [int(r["tokens"]) for r in points]
+            seconds = [8e-9 * float(r["both_ns"]) * int(r["tokens"]) for r in points]
+            axis.loglog(n, seconds, marker="o", markersize=3, label=method)
+        axis.set(title=dtype, xlabel="tokens")
+        axis.legend(fontsize=7)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("forward + backward, 8 heads of 64 [s]")
+    figure.savefig(RESULTS.parents[1] / "docs" / "images" / "attention_cost.png", dpi=110)
 
 
 def table(rows: list[dict[str, object]]) -> str:
