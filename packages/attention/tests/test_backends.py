@@ -218,7 +218,7 @@ def test_the_native_backend_is_chosen_once_it_is_built():
 
 
 def test_the_report_names_every_backend():
-    assert list(backend_report()) == ["plain", "blocked", "native"]
+    assert list(backend_report()) == ["plain", "blocked", "native", "fused"]
 
 
 def test_without_a_compiler_the_report_and_the_error_say_so(monkeypatch):

@@ -16,6 +16,7 @@ from stormda.attention.history import HistoryKeys, HistoryProjection, TemporalCr
 from stormda.attention.latent import latent_attention
 from stormda.attention.linear import (
     BLOCKED,
+    FUSED,
     NATIVE,
     PLAIN,
     Backend,
@@ -45,6 +46,7 @@ from stormda.attention.tilewise import Tilewise, Tiling, tilewise
 
 __all__ = [
     "BLOCKED",
+    "FUSED",
     "MIXERS",
     "NATIVE",
     "PLAIN",

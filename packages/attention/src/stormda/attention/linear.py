@@ -8,6 +8,7 @@ answers and gradients up to rounding:
 - `BLOCKED`: blocks of tokens that stay in the cache, hand-written gradients of first order.
 - `NATIVE`: the same in C++ for bfloat16, on the matrix units of the processor where it has them;
   needs a compiler once (`native`).
+- `FUSED`: Triton kernels for GPUs, checked in Triton's interpreter and not on a GPU; on request.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stormda.attention import native
+from stormda.attention import fused, native
 from stormda.attention.arguments import check_heads, check_keys
 from stormda.attention.blocked import blocked_answers, blocked_sums
 from stormda.attention.features import Feature, relu
@@ -62,6 +63,9 @@ BLOCKED = Backend("blocked", blocked_sums, blocked_answers, lambda: "ready")
 NATIVE = Backend("native", native.native_sums, native.native_answers, native.status)
 """C++ for bfloat16; built at first use."""
 
+FUSED = Backend("fused", fused.fused_sums, fused.fused_answers, fused.status)
+"""Triton kernels for GPUs; not chosen by itself."""
+
 
 def backend_report() -> dict[str, str]:
     """Return what each backend says of itself on this machine.
@@ -70,7 +74,7 @@ def backend_report() -> dict[str, str]:
         >>> backend_report()["plain"]
         'ready'
     """
-    return {backend.name: backend.status() for backend in (PLAIN, BLOCKED, NATIVE)}
+    return {backend.name: backend.status() for backend in (PLAIN, BLOCKED, NATIVE, FUSED)}
 
 
 def suited(q: Tensor, k: Tensor, v: Tensor) -> Backend:
