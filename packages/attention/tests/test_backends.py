@@ -120,6 +120,75 @@ def test_what_is_masked_has_no_influence_and_no_gradient(backend):
         assert gradient[..., ~counts, :].abs().max() == 0
 
 
+EVERY = [
+    pytest.param(PLAIN, torch.float64, 1e-12, id="plain"),
+    pytest.param(BLOCKED, torch.float64, 1e-12, id="blocked"),
+    # Answers are rounded to 8 bits, and the order of sums matters in float32.
+    pytest.param(NATIVE, torch.bfloat16, 2**-7, id="native", marks=compiled),
+]
+each = pytest.mark.parametrize(("backend", "dtype", "tolerance"), EVERY)
+
+
+def many(dtype, n=300):
+    return [tokens(2, n, 32, seed=i).to(dtype) for i in range(3)]
+
+
+@each
+def test_constant_values_stay_constant(backend, dtype, tolerance):
+    q, k, v = many(dtype)
+    weight = tokens(300, seed=3).exp()
+    y = linear_attention(q, k, torch.full_like(v, 273.0), weight=weight, backend=backend)
+    torch.testing.assert_close(y, torch.full_like(y, 273.0), rtol=tolerance, atol=0)
+
+
+@each
+def test_every_key_twice_and_keys_in_any_order_change_nothing(backend, dtype, tolerance):
+    q, k, v = many(dtype)
+    v = v + 2  # the answers are not small beside the values
+    order = tokens(300, seed=3).argsort()
+    expected = linear_attention(q, k, v, backend=backend)
+    twice = [torch.cat([x, x], -2) for x in (k, v)]
+    permuted = [x[..., order, :] for x in (k, v)]
+    for keys in (twice, permuted):
+        y = linear_attention(q, *keys, backend=backend)
+        torch.testing.assert_close(y, expected, rtol=tolerance, atol=tolerance)
+
+
+@each
+def test_a_rolled_sequence_gives_the_rolled_answer(backend, dtype, tolerance):
+    q, k, v = many(dtype)
+    expected = linear_attention(q, k, v, backend=backend).roll(77, -2)
+    y = linear_attention(*(x.roll(77, -2) for x in (q, k, v)), backend=backend)
+    torch.testing.assert_close(y, expected, rtol=tolerance, atol=tolerance)
+
+
+@each
+def test_chunks_add_to_the_whole(backend, dtype, tolerance):
+    q, k, v = many(dtype)
+    weight = tokens(300, seed=3).exp()
+    first, second = (
+        backend.sums(k[:, part], v[:, part], feature=relu, weight=weight[part], mask=None)
+        for part in (slice(0, 130), slice(130, 300))
+    )
+    y = backend.answers(q, first + second, feature=relu)
+    expected = linear_attention(q, k, v, weight=weight, backend=backend)
+    torch.testing.assert_close(y, expected, rtol=tolerance, atol=tolerance)
+
+
+@each
+def test_tokens_without_weight_have_no_gradient(backend, dtype, tolerance):
+    q, k, v = many(dtype)
+    weight = (torch.arange(300) % 3 > 0).double()
+    k.requires_grad_()
+    v.requires_grad_()
+    y = linear_attention(q, k, v, weight=weight, backend=backend)
+    out = weight == 0
+    alone = linear_attention(q, k[:, ~out], v[:, ~out], backend=backend)
+    torch.testing.assert_close(y, alone, rtol=tolerance, atol=tolerance)
+    for gradient in torch.autograd.grad(y.sum(), (k, v)):
+        assert gradient[:, out].abs().max() == 0
+
+
 def relative(x, expected):
     return ((x.double() - expected).norm() / expected.norm()).item()
 

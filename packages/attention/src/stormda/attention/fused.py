@@ -1,6 +1,6 @@
 """Linear attention for GPUs in Triton kernels (`kernels/triton_linear.py`), each a single pass.
 
-Features, weights and sums are done while the tokens are read. The kernels have been run in Triton's
+Features, weights and sums are done as the tokens are read. The kernels have been run in Triton's
 interpreter only, in float32, and not on a GPU: `suited` does not choose them, and they are asked
 for by `backend=FUSED`. They need Triton, which PyTorch brings along on GPUs.
 """
