@@ -139,8 +139,8 @@ class Streamed:
         total: Tensor | None = None
         for window in self._windows(tokens):
             part = self.layer.summarize(_take(tokens, window.core), shared)
-            dtype = part.dtype  # thousands of chunks are added in float64
-            total = part.double() if total is None else total.add_(part)
+            dtype = part.dtype  # thousands of parts are added in float64
+            total = part.to(torch.float64, copy=True) if total is None else total.add_(part)
         if total is None:
             raise ValueError("tokens: expected at least 1, got 0")
         return total.to(dtype) if self.reduce is None else self.reduce(total.to(dtype))
