@@ -206,6 +206,7 @@ def picture(name: str) -> None:
 
     with (RESULTS / f"{name}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    colours = {m: f"C{i}" for i, m in enumerate(dict.fromkeys(r["method"] for r in rows))}
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for axis, dtype in zip(axes, ("float32", "bfloat16"), strict=True):
         mine = [r for r in rows if r["dtype"] == dtype]
@@ -213,7 +214,7 @@ def picture(name: str) -> None:
             points = [r for r in mine if r["method"] == method]
             n = [int(r["tokens"]) for r in points]
             seconds = [8e-9 * float(r["both_ns"]) * int(r["tokens"]) for r in points]
-            axis.loglog(n, seconds, marker="o", markersize=3, label=method)
+            axis.loglog(n, seconds, marker="o", markersize=3, label=method, color=colours[method])
         axis.set(title=dtype, xlabel="tokens")
         axis.legend(fontsize=7)
         axis.grid(alpha=0.3)
