@@ -12,7 +12,8 @@
    size of the sequence exists; a second run with other chunks has to give the same checksums.
 3. Attention to `--frames` frames of history at each location, which are made as they are read.
 
-Writes bench/results/memory*.csv with machine, versions and commit.
+Writes bench/results/memory*.csv (with `--once`, memory_longest.csv for the second
+table) with machine, versions and commit.
 """
 
 from __future__ import annotations
@@ -269,7 +270,7 @@ def main() -> None:
     if "long" not in arguments.skip:  # first: the peak is that of the process
         rows = [long(int(arguments.tokens), r, back=False) for r in chunks]
         rows += [long(int(arguments.back), r, back=True) for r in chunks]
-        show("memory_long", rows)
+        show("memory_longest" if arguments.once else "memory_long", rows)
     if "history" not in arguments.skip:
         show("memory_history", [history(arguments.frames, chunk) for chunk in (256, 100)])
     if "activations" not in arguments.skip:
