@@ -274,7 +274,10 @@ def summary(rows: list[dict[str, object]]) -> str:
                 ),
                 None,
             )
-            lines.append(f"{ours} {dtype} is quicker than SDPA ({what}) from {first} tokens on")
+            if first is not None:
+                lines.append(
+                    f"{ours} {dtype} is quicker than SDPA ({what}) from {first} tokens on"
+                )
     return "\n".join(lines)
 
 
