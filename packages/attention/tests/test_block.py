@@ -150,9 +150,15 @@ def test_errors():
     for field, value, message in [
         ("width", 0, r"^width: expected at least 1, got 0$"),
         ("heads", 3, r"^heads: expected a positive divisor of width=16, got 3$"),
-        ("mixer", "fft", r"^mixer: expected one of linear, tile, full, none, got fft$"),
+        (
+            "mixer",
+            "fft",
+            r"^mixer: expected one of linear, tile, tile\+linear, latent, full, none, "
+            r"got fft$",
+        ),
         ("mlp_ratio", 0.0, r"^mlp_ratio: expected a positive number, got 0\.0$"),
         ("tile", (0, 8), r"^tile: expected \(rows, columns\) of at least 1, got \(0, 8\)$"),
+        ("latents", 0, r"^latents: expected at least 1, got 0$"),
         ("halo", (2,), r"^halo: expected \(rows, columns\) of at least 0, got \(2,\)$"),
     ]:
         with pytest.raises(ValueError, match=message):

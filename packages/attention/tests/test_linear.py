@@ -3,7 +3,7 @@ import torch
 from einops import rearrange
 
 from stormda.attention import LinearState, elu1, focused, linear_attention, relu
-from stormda.attention.linear import EPSILON
+from stormda.attention.state import EPSILON
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

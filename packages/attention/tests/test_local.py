@@ -33,6 +33,35 @@ def test_equals_a_loop_over_neighbours(periodic):
     torch.testing.assert_close(got, loop(x, kernel, periodic), rtol=1e-12, atol=1e-12)
 
 
+def test_past_a_pole_is_the_other_side():
+    shape, x, kernel = (3, 4), tokens(1, 12, 2), tokens(2, 1, 3, 3, seed=1)
+    field = x.reshape(1, 3, 4, 2)
+    above, below = field[:, :1].roll(2, 2), field[:, -1:].roll(2, 2)
+    larger = torch.cat([above, field, below], 1).reshape(1, 20, 2)
+    expected = depthwise_local(larger, kernel, shape=(5, 4), periodic=(False, True))
+    y = depthwise_local(x, kernel, shape=shape, periodic=(False, True), poles=True)
+    torch.testing.assert_close(y, expected[:, 4:-4], rtol=1e-12, atol=1e-12)
+
+
+def test_poles_leave_no_edge_to_constants():
+    ones, kernel = torch.ones(1, 12, 1), torch.ones(1, 1, 3, 3)
+    y = depthwise_local(ones, kernel, shape=(3, 4), periodic=(False, True), poles=True)
+    torch.testing.assert_close(y, torch.full_like(y, 9.0))
+
+
+def test_errors_of_poles():
+    x, kernel = tokens(1, 12, 1), tokens(1, 1, 3, 3)
+    with pytest.raises(
+        ValueError, match=r"^shape: expected an even number of columns around poles, got 3$"
+    ):
+        depthwise_local(x, kernel, shape=(4, 3), periodic=(False, True), poles=True)
+    with pytest.raises(
+        ValueError,
+        match=r"^poles: expected periodic=\(False, True\) beside poles, got \(True, True\)$",
+    ):
+        DepthwiseLocal(8, periodic=(True, True), poles=True)
+
+
 def test_a_field_rolled_in_longitude_gives_the_rolled_answer():
     def roll(x):
         return rearrange(x, "b (y x) d -> b y x d", y=4).roll(2, -2).flatten(1, 2)

@@ -5,8 +5,10 @@ from einops import rearrange
 from stormda.attention import (
     FullAttention,
     GlobalLinearAttention,
+    LatentAttention,
     LocalMixing,
     TileAttention,
+    TileLinearAttention,
 )
 
 SHAPE, WIDTH, HEADS = (4, 6), 16, 2
@@ -14,6 +16,8 @@ SHAPE, WIDTH, HEADS = (4, 6), 16, 2
 MIXERS = {
     "linear": lambda: GlobalLinearAttention(WIDTH, HEADS),
     "tile": lambda: TileAttention(WIDTH, HEADS, tile=(2, 3), halo=(1, 1)),
+    "tile+linear": lambda: TileLinearAttention(WIDTH, HEADS, tile=(2, 3), halo=(1, 1)),
+    "latent": lambda: LatentAttention(WIDTH, HEADS, latents=5),
     "full": lambda: FullAttention(WIDTH, HEADS),
     "local": lambda: LocalMixing(WIDTH),
 }
@@ -56,17 +60,32 @@ def test_reach(name):
     mixer, x = trained(name), tokens(1, 24, WIDTH).requires_grad_()
     y = mixer(x, shape=SHAPE)
     gradient = torch.autograd.grad(y[0, 0].sum(), x)[0].reshape(*SHAPE, WIDTH)
-    assert (gradient[3, 3].abs().max() > 0) == (name in ("linear", "full"))
+    assert (gradient[3, 3].abs().max() > 0) == (name not in ("tile", "local"))
     assert gradient[1, 5].abs().max() > 0  # over the seam
 
 
-@pytest.mark.parametrize("name", ["linear", "tile", "full"])
+@pytest.mark.parametrize("name", [name for name in MIXERS if name != "local"])
 def test_weights_reach_the_attention(name):
     mixer, x = trained(name), tokens(2, 24, WIDTH)
     weight = tokens(24, seed=1).exp()
     alike = mixer(x, shape=SHAPE)
     torch.testing.assert_close(mixer(x, shape=SHAPE, weight=torch.ones(24).double()), alike)
     assert (mixer(x, shape=SHAPE, weight=weight) - alike).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["linear", "tile+linear", "latent"])
+def test_the_sums_of_two_halves_are_those_of_the_whole(name):
+    mixer, x, weight = trained(name), tokens(2, 24, WIDTH), tokens(24, seed=1).exp()
+    first, second = (
+        mixer.summarize(x[:, part], weight=weight[part]) for part in (slice(10), slice(10, 24))
+    )
+    y = mixer(x, shape=SHAPE, weight=weight, state=first + second)
+    torch.testing.assert_close(y, mixer(x, shape=SHAPE, weight=weight), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tile", "full", "local"])
+def test_mixers_without_sums_say_so(name):
+    assert trained(name).summarize(tokens(2, 24, WIDTH)) is None
 
 
 @each

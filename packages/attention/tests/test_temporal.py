@@ -5,7 +5,7 @@ import torch
 from einops import rearrange
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stormda.attention import softmax_attention, temporal_attention
+from stormda.attention import absorbed_attention, softmax_attention, temporal_attention
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -127,6 +127,59 @@ def test_half_types_are_summed_in_float32():
     expected = temporal_attention(q.double(), k.double(), v.double())
     # Only the answer is rounded: half a unit in the last place.
     torch.testing.assert_close(y.double(), expected, rtol=2**-8, atol=1e-6)
+
+
+class Listed:
+    """Frames that are read by slices and are no tensor."""
+
+    def __init__(self, frames):
+        self.frames, self.shape, self.most = frames, tuple(frames.shape), 0
+
+    def __getitem__(self, index):
+        assert index[-3].stop <= self.shape[-3]  # not every source forgives more
+        part = self.frames[index]
+        self.most = max(self.most, part.shape[-3])
+        return part.numpy() if hasattr(part, "numpy") else part.tolist()
+
+
+def test_frames_are_read_by_slices_from_anything():
+    pytest.importorskip("numpy")
+    q, k, v = qkv(frames=7)
+    keys, values = Listed(k), Listed(v)
+    y = temporal_attention(q, keys, values, chunk=3)
+    torch.testing.assert_close(y, temporal_attention(q, k, v), **EXACT)
+    assert (keys.most, values.most) == (3, 3)
+
+
+def absorbed(batch=(2,), heads=3, frames=5, n=4, d=6, e=3, width=8):
+    q, history = tokens(*batch, heads, n, d), tokens(*batch, frames, n, width, seed=1)
+    return q, history, tokens(heads, d, width, seed=2), tokens(heads, e, width, seed=3)
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_absorbed_projections_equal_keys_and_values(chunk):
+    q, history, to_key, to_value = inputs = absorbed()
+    mask = tokens(2, 5, 4, seed=4) > -1
+    k, v = (torch.einsum("btnw,hdw->bhtnd", history, to) for to in (to_key, to_value))
+    for x in inputs:
+        x.requires_grad_()
+    expected = temporal_attention(q, k, v, mask=mask)
+    y = absorbed_attention(q, history, to_key, to_value, mask=mask, chunk=chunk)
+    torch.testing.assert_close(y, expected, **EXACT)
+    k, v = (torch.einsum("btnw,hdw->bhtnd", history, to) for to in (to_key, to_value))
+    expected, ybar = temporal_attention(q, k, v, mask=mask), tokens(2, 3, 4, 3, seed=5)
+    got = torch.autograd.grad(y, inputs, ybar)
+    torch.testing.assert_close(got, torch.autograd.grad(expected, inputs, ybar), **EXACT)
+
+
+def test_absorbed_errors():
+    q, history, to_key, to_value = absorbed()
+    with pytest.raises(ValueError, match=r"^to_key: expected \(h, d, D\) with h=3, got \(6, 8\)$"):
+        absorbed_attention(q, history, to_key[0], to_value)
+    with pytest.raises(
+        ValueError, match=r"^to_value: expected \(h, d, D\) with h=3, got \(2, 3, 8\)$"
+    ):
+        absorbed_attention(q, history, to_key, to_value[:2])
 
 
 def test_errors():

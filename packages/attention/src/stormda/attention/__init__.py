@@ -1,25 +1,57 @@
 """Global attention at linear cost for fields of tokens in space and time."""
 
 from stormda.attention.block import MIXERS, BlockConfig, StormBlock
-from stormda.attention.features import Feature, elu1, focused, relu
+from stormda.attention.decay import decay_scan
+from stormda.attention.features import (
+    Feature,
+    elu1,
+    focused,
+    hedgehog,
+    relu,
+    softmax_feature,
+    spherical_cosine,
+)
+from stormda.attention.gated import Band
 from stormda.attention.history import HistoryKeys, HistoryProjection, TemporalCrossAttention
-from stormda.attention.linear import LinearState, Reduce, linear_attention
+from stormda.attention.latent import latent_attention
+from stormda.attention.linear import (
+    BLOCKED,
+    FUSED,
+    NATIVE,
+    PLAIN,
+    Backend,
+    backend_report,
+    linear_attention,
+    suited,
+)
 from stormda.attention.local import DepthwiseLocal, depthwise_local
 from stormda.attention.mixers import (
     FullAttention,
     GlobalLinearAttention,
+    LatentAttention,
     LocalMixing,
     Mixer,
-    TileAttention,
 )
 from stormda.attention.noise import NoiseGate, SharedModulation, noise_embedding
 from stormda.attention.norm import HeadNorm, rms_norm
+from stormda.attention.sequence import Sink, Source
 from stormda.attention.softmax import softmax_attention
-from stormda.attention.temporal import temporal_attention
+from stormda.attention.state import LinearState, Reduce
+from stormda.attention.stream_block import StreamedBlock
+from stormda.attention.streamed import Store, Streamed, StreamLayer, streamed
+from stormda.attention.temporal import absorbed_attention, temporal_attention
 from stormda.attention.tile import tile_attention
+from stormda.attention.tile_mixers import TileAttention, TileLinearAttention
+from stormda.attention.tilewise import Tilewise, Tiling, tilewise
 
 __all__ = [
+    "BLOCKED",
+    "FUSED",
     "MIXERS",
+    "NATIVE",
+    "PLAIN",
+    "Backend",
+    "Band",
     "BlockConfig",
     "DepthwiseLocal",
     "Feature",
@@ -28,23 +60,43 @@ __all__ = [
     "HeadNorm",
     "HistoryKeys",
     "HistoryProjection",
+    "LatentAttention",
     "LinearState",
     "LocalMixing",
     "Mixer",
     "NoiseGate",
     "Reduce",
     "SharedModulation",
+    "Sink",
+    "Source",
+    "Store",
     "StormBlock",
+    "StreamLayer",
+    "Streamed",
+    "StreamedBlock",
     "TemporalCrossAttention",
     "TileAttention",
+    "TileLinearAttention",
+    "Tilewise",
+    "Tiling",
+    "absorbed_attention",
+    "backend_report",
+    "decay_scan",
     "depthwise_local",
     "elu1",
     "focused",
+    "hedgehog",
+    "latent_attention",
     "linear_attention",
     "noise_embedding",
     "relu",
     "rms_norm",
     "softmax_attention",
+    "softmax_feature",
+    "spherical_cosine",
+    "streamed",
+    "suited",
     "temporal_attention",
     "tile_attention",
+    "tilewise",
 ]

@@ -16,16 +16,19 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from stormda.attention.gated import zero_linear
 from stormda.attention.history import HistoryKeys, TemporalCrossAttention
+from stormda.attention.local import check_poles
 from stormda.attention.mixers import (
     FullAttention,
     GlobalLinearAttention,
+    LatentAttention,
     LocalMixing,
     Mixer,
-    TileAttention,
-    zero_linear,
 )
 from stormda.attention.noise import NoiseGate
+from stormda.attention.state import LinearState
+from stormda.attention.tile_mixers import TileAttention, TileLinearAttention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,9 @@ class BlockConfig:
     heads: int
     """Number of heads. Divides `width`."""
 
-    mixer: Literal["linear", "tile", "full", "none"] = "linear"
-    """What is beside the local branch: attention that is global at O(n), in tiles, or global at
-    O(n^2); or nothing."""
+    mixer: Literal["linear", "tile", "tile+linear", "latent", "full", "none"] = "linear"
+    """What is beside the local branch: attention that is global at O(n), in tiles, both of these,
+    through learned latents, or global at O(n^2); or nothing."""
 
     mlp_ratio: float = 4.0
     """Hidden features of the MLP for each feature of a token."""
@@ -51,11 +54,18 @@ class BlockConfig:
     periodic: tuple[bool, bool] = (False, True)
     """Whether the rows, and the columns, of the grid close to a ring."""
 
+    poles: bool = False
+    """Whether the first and last rows lie around poles, past which the local branch sees the
+    other side; else it sees zero past the rows."""
+
     tile: tuple[int, int] = (8, 8)
-    """Rows and columns of a tile of the mixer `tile`."""
+    """Rows and columns of a tile of the mixers `tile` and `tile+linear`."""
 
     halo: tuple[int, int] = (2, 2)
     """Rows and columns around a tile that it sees too."""
+
+    latents: int = 64
+    """Latents of each head of the mixer `latent`."""
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -73,10 +83,15 @@ class BlockConfig:
             raise ValueError(f"tile: expected (rows, columns) of at least 1, got {self.tile}")
         if len(self.halo) != 2 or min(self.halo) < 0:
             raise ValueError(f"halo: expected (rows, columns) of at least 0, got {self.halo}")
+        if self.latents < 1:
+            raise ValueError(f"latents: expected at least 1, got {self.latents}")
+        check_poles(self.poles, self.periodic)
 
 
 def _linear(config: BlockConfig) -> Mixer:
-    return GlobalLinearAttention(config.width, config.heads, periodic=config.periodic)
+    return GlobalLinearAttention(
+        config.width, config.heads, periodic=config.periodic, poles=config.poles
+    )
 
 
 def _tile(config: BlockConfig) -> Mixer:
@@ -86,20 +101,44 @@ def _tile(config: BlockConfig) -> Mixer:
         tile=config.tile,
         halo=config.halo,
         periodic=config.periodic,
+        poles=config.poles,
+    )
+
+
+def _tile_linear(config: BlockConfig) -> Mixer:
+    return TileLinearAttention(
+        config.width,
+        config.heads,
+        tile=config.tile,
+        halo=config.halo,
+        periodic=config.periodic,
+        poles=config.poles,
+    )
+
+
+def _latent(config: BlockConfig) -> Mixer:
+    return LatentAttention(
+        config.width,
+        config.heads,
+        latents=config.latents,
+        periodic=config.periodic,
+        poles=config.poles,
     )
 
 
 def _full(config: BlockConfig) -> Mixer:
-    return FullAttention(config.width, config.heads, periodic=config.periodic)
+    return FullAttention(config.width, config.heads, periodic=config.periodic, poles=config.poles)
 
 
 def _none(config: BlockConfig) -> Mixer:
-    return LocalMixing(config.width, periodic=config.periodic)
+    return LocalMixing(config.width, periodic=config.periodic, poles=config.poles)
 
 
 MIXERS: dict[str, Callable[[BlockConfig], Mixer]] = {
     "linear": _linear,
     "tile": _tile,
+    "tile+linear": _tile_linear,
+    "latent": _latent,
     "full": _full,
     "none": _none,
 }
@@ -143,6 +182,7 @@ class StormBlock(nn.Module):
         shape: tuple[int, int],
         history: HistoryKeys | None = None,
         weight: Tensor | None = None,
+        state: LinearState | None = None,
     ) -> Tensor:
         """Return the tokens after the block.
 
@@ -154,6 +194,7 @@ class StormBlock(nn.Module):
             history: What `HistoryProjection` makes of the past; a block with `temporal=False`
                 does not read it.
             weight: What each token counts, such as the area of its cell, `(b, n)` or `(n,)`.
+            state: What `summarize` says of all tokens, where `x` is a part of them.
 
         Returns:
             Tokens `(b, n, D)`.
@@ -161,12 +202,41 @@ class StormBlock(nn.Module):
         Raises:
             ValueError: No history where the block reads one, or a shape that is not the tokens'.
         """
-        shared = rearrange(modulation, "b (three two d) -> three two b 1 d", three=3, two=2)
-        to_mix, to_cross, to_mlp = shared + rearrange(
-            self.table, "(three two) d -> three two 1 1 d", three=3
-        )
-        gate = self.mix_gate(condition)[:, None]
-        x = torch.addcmul(x, gate, self.mix(modulate(x, to_mix), shape=shape, weight=weight))
+        x = self.in_space(x, condition, modulation, shape=shape, weight=weight, state=state)
+        return self.in_time(x, condition, modulation, history=history)
+
+    def summarize(
+        self, x: Tensor, modulation: Tensor, *, weight: Tensor | None = None
+    ) -> LinearState | None:
+        """Return what tokens `(b, n, D)` say to all others; None if the mixer sums nothing."""
+        to_mix, _, _ = self._shifts(modulation)
+        return self.mix.summarize(modulate(x, to_mix), weight=weight)
+
+    def in_space(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        modulation: Tensor,
+        *,
+        shape: tuple[int, int],
+        weight: Tensor | None = None,
+        state: LinearState | None = None,
+    ) -> Tensor:
+        """Return the tokens after the first branch; the arguments are those of `forward`."""
+        to_mix, _, _ = self._shifts(modulation)
+        mixed = self.mix(modulate(x, to_mix), shape=shape, weight=weight, state=state)
+        return torch.addcmul(x, self.mix_gate(condition)[:, None], mixed)
+
+    def in_time(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        modulation: Tensor,
+        *,
+        history: HistoryKeys | None = None,
+    ) -> Tensor:
+        """Return the tokens after the other branches, which take each token by itself."""
+        _, to_cross, to_mlp = self._shifts(modulation)
         if self.config.temporal:
             if history is None:
                 raise ValueError("history: expected HistoryKeys as temporal=True, got None")
@@ -174,6 +244,11 @@ class StormBlock(nn.Module):
             x = torch.addcmul(x, gate, self.cross(modulate(x, to_cross), history))
         out: Tensor = x + self.mlp(modulate(x, to_mlp))
         return out
+
+    def _shifts(self, modulation: Tensor) -> Tensor:
+        """Return shift and scale of each branch, `(3, 2, b, 1, D)`."""
+        shared = rearrange(modulation, "b (three two d) -> three two b 1 d", three=3, two=2)
+        return shared + rearrange(self.table, "(three two) d -> three two 1 1 d", three=3)
 
 
 def modulate(x: Tensor, by: Tensor) -> Tensor:

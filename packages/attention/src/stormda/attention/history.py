@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from einops import rearrange
 from torch import Tensor, nn
 
-from stormda.attention.mixers import zero_linear
+from stormda.attention.gated import zero_linear
 from stormda.attention.norm import HeadNorm
 from stormda.attention.temporal import temporal_attention
 

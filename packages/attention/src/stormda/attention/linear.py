@@ -1,145 +1,102 @@
 """Global attention whose cost grows with the number of tokens, not with its square.
 
-    y_i = (S^T phi(q_i) + eps s) / (phi(q_i)^T z + eps c)
+The mathematics is in `state`; here is the choice of what computes it. All backends give the same
+answers and gradients up to rounding:
 
-    S = sum_j w_j phi(k_j) v_j^T,   z = sum_j w_j phi(k_j),   s = sum_j w_j v_j,   c = sum_j w_j
-
-The four sums are all that a query sees of the keys. They add over any split of the tokens: over
-chunks, over files and over processes. Where a query matches no key the answer is the weighted
-mean of the values; constant values stay constant.
+- `PLAIN`: matrix products of whole sequences; gradients of any order, function transforms, any
+  device. For short sequences.
+- `BLOCKED`: blocks of tokens that stay in the cache, hand-written gradients of first order.
+- `NATIVE`: the same in C++ for bfloat16, on the matrix units of the processor where it has them;
+  needs a compiler once (`native`).
+- `FUSED`: Triton kernels for GPUs, checked in Triton's interpreter and not on a GPU; on request.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
-from stormda.attention.arguments import check_heads, check_keys, exactly, wide
+from stormda.attention import fused, native
+from stormda.attention.arguments import check_heads, check_keys
+from stormda.attention.blocked import blocked_answers, blocked_sums
 from stormda.attention.features import Feature, relu
+from stormda.attention.state import LinearState, Reduce
 
-EPSILON = 1e-6
-"""The weight of the mean of the values beside the matches of a query."""
-
-Reduce = Callable[[Tensor], Tensor]
-"""A differentiable sum of a tensor over the processes that share the tokens."""
+SHORT = 2048
+"""Tokens below which whole sequences fit the cache, and blocks do not pay."""
 
 
 @dataclass(frozen=True)
-class LinearState:
-    """What all keys and values say to any query, in a size that does not depend on their number.
+class Backend:
+    """What computes linear attention."""
+
+    name: str
+    """What a report calls it."""
+
+    sums: Callable[..., LinearState]
+    """`sums(k, v, feature=, weight=, mask=)`: the state of the keys."""
+
+    answers: Callable[..., Tensor]
+    """`answers(q, state, feature=)`: the answers to the queries."""
+
+    status: Callable[[], str]
+    """Says "ready", and how it runs here; or what is missing."""
+
+
+def _plain_sums(
+    k: Tensor, v: Tensor, *, feature: Feature, weight: Tensor | None, mask: Tensor | None
+) -> LinearState:
+    return LinearState.from_tokens(feature(k), v, weight=weight, mask=mask)
+
+
+def _plain_answers(q: Tensor, state: LinearState, *, feature: Feature) -> Tensor:
+    return state.apply(feature(q))
+
+
+PLAIN = Backend("plain", _plain_sums, _plain_answers, lambda: "ready")
+"""Matrix products of whole sequences."""
+
+BLOCKED = Backend("blocked", blocked_sums, blocked_answers, lambda: "ready")
+"""Blocks of tokens in the cache."""
+
+NATIVE = Backend("native", native.native_sums, native.native_answers, native.status)
+"""C++ for bfloat16; built at first use."""
+
+FUSED = Backend("fused", fused.fused_sums, fused.fused_answers, fused.status)
+"""Triton kernels for GPUs; not chosen by itself."""
+
+
+def backend_report() -> dict[str, str]:
+    """Return what each backend says of itself on this machine.
 
     Examples:
-        >>> k, v = torch.rand(2, 6, 4), torch.rand(2, 6, 3)
-        >>> first = LinearState.from_tokens(k[:, :2], v[:, :2])
-        >>> rest = LinearState.from_tokens(k[:, 2:], v[:, 2:])
-        >>> (first + rest).apply(torch.rand(2, 5, 4)).shape
-        torch.Size([2, 5, 3])
+        >>> backend_report()["plain"]
+        'ready'
     """
-
-    kv: Tensor
-    """S, `(*batch, h, d, e)`."""
-
-    z: Tensor
-    """The sum of the features, `(*batch, h, d)`."""
-
-    s: Tensor
-    """The sum of the values, `(*batch, h, e)`."""
-
-    c: Tensor
-    """The sum of the weights, `(*batch, h)`."""
-
-    @classmethod
-    def from_tokens(
-        cls, k: Tensor, v: Tensor, *, weight: Tensor | None = None, mask: Tensor | None = None
-    ) -> "LinearState":
-        """Sum over tokens, in float32 at least.
-
-        Args:
-            k: Features of the keys, not negative, `(*batch, h, m, d)`.
-            v: Values `(*batch, h, m, e)`.
-            weight: What each key counts, such as the area of its cell, `(*batch, m)` or
-                broadcastable to it; not negative.
-            mask: True where a key counts, `(*batch, m)` or broadcastable to it.
-
-        Returns:
-            The state of these tokens.
-
-        Raises:
-            ValueError: Shapes that do not belong together, or a mask that is not boolean.
-        """
-        check_heads(k, k, v)
-        check_keys(k.shape[-2], weight, mask)
-        with exactly(k):
-            k, v = wide(k), wide(v)
-            w = key_weights(weight, mask, like=k)
-            if w is None:
-                c = k.new_full(k.shape[:-2], k.shape[-2])
-                return cls((v.mT @ k).mT, k.sum(-2), v.sum(-2), c)
-            k, s = k * w[..., None], (w[..., None, :] @ v).squeeze(-2)
-            return cls((v.mT @ k).mT, k.sum(-2), s, w.sum(-1).expand(k.shape[:-2]))
-
-    def __add__(self, other: "LinearState") -> "LinearState":
-        """Return the state of the tokens of both."""
-        return LinearState(
-            self.kv + other.kv, self.z + other.z, self.s + other.s, self.c + other.c
-        )
-
-    def reduce(self, fn: Reduce) -> "LinearState":
-        """Return the state after one call of `fn` on all of its `h (d e + d + e + 1)` numbers.
-
-        Args:
-            fn: Takes and returns a tensor `(*batch, h, d e + d + e + 1)`.
-
-        Returns:
-            The state over the tokens of all who took part in `fn`.
-
-        Examples:
-            >>> state = LinearState.from_tokens(torch.rand(2, 6, 4), torch.rand(2, 6, 3))
-            >>> state.reduce(lambda packed: 2 * packed).c
-            tensor([12., 12.])
-        """
-        parts = (self.kv.flatten(-2), self.z, self.s, self.c[..., None])
-        packed = fn(torch.cat(parts, -1))
-        kv, z, s, c = torch.split(packed, [part.shape[-1] for part in parts], -1)
-        kv = rearrange(kv, "... (d e) -> ... d e", d=z.shape[-1])
-        return LinearState(kv, z, s, c.squeeze(-1))
-
-    def apply(self, q: Tensor) -> Tensor:
-        """Answer queries.
-
-        Args:
-            q: Features of the queries, not negative, `(*batch, h, n, d)`.
-
-        Returns:
-            Means of the values `(*batch, h, n, e)`, in float32 at least; zero where the weights
-            of all keys are zero.
-
-        Raises:
-            ValueError: Features of another number than the state's.
-        """
-        if q.shape[-1] != self.z.shape[-1]:
-            raise ValueError(
-                f"q: expected (..., n, d) with d={self.z.shape[-1]}, got {tuple(q.shape)}"
-            )
-        with exactly(q):
-            q = wide(q)
-            empty = (self.c == 0).to(self.c.dtype)  # no key at all: every sum is zero
-            mean = self.s / (self.c + empty)[..., None]
-            # The sums about the mean leave nothing of constant values but the mean itself.
-            kv = self.kv - self.z[..., :, None] * mean[..., None, :]
-            matches = q @ self.z[..., None] + (EPSILON * self.c + empty)[..., None, None]
-            return torch.addcmul(mean[..., None, :], q @ kv, matches.reciprocal())
+    return {backend.name: backend.status() for backend in (PLAIN, BLOCKED, NATIVE, FUSED)}
 
 
-def key_weights(weight: Tensor | None, mask: Tensor | None, *, like: Tensor) -> Tensor | None:
-    """Return `weight * mask` for all heads, `(*batch, 1, m)`; None where all count alike."""
-    if weight is None and mask is None:
-        return None
-    w = like.new_ones(()) if weight is None else weight.to(like.dtype)
-    w = w if mask is None else w * mask
-    return w.expand(*w.shape[:-1], like.shape[-2]).unsqueeze(-2)
+def suited(q: Tensor, k: Tensor, v: Tensor) -> Backend:
+    """Return the quickest backend that is ready for such tokens.
+
+    Args:
+        q: Queries `(*batch, h, n, d)`.
+        k: Keys `(*batch, h, m, d)`.
+        v: Values `(*batch, h, m, e)`.
+
+    Examples:
+        >>> suited(*torch.rand(3, 8, 100, 32).unbind()).name
+        'plain'
+        >>> suited(*torch.rand(3, 1, 4096, 32).unbind()).name
+        'blocked'
+    """
+    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    short = min(q.shape[-2], k.shape[-2]) < SHORT
+    alike = q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+    if transformed or short or not alike or {x.device.type for x in (q, k, v)} != {"cpu"}:
+        return PLAIN
+    return NATIVE if native.suits(q, k, v) else BLOCKED
 
 
 def linear_attention(
@@ -151,6 +108,7 @@ def linear_attention(
     weight: Tensor | None = None,
     mask: Tensor | None = None,
     reduce: Reduce | None = None,
+    backend: Backend | None = None,
 ) -> Tensor:
     """Mix `v` with weights proportional to `feature(q)^T feature(k)`, at O(n + m) cost.
 
@@ -166,6 +124,7 @@ def linear_attention(
             to it; not negative.
         mask: True where a key counts, `(*batch, m)` or broadcastable to it.
         reduce: A differentiable sum over the processes that hold the other tokens; called once.
+        backend: What computes the sums and the answers; `suited` if None.
 
     Returns:
         The answers `(*batch, h, n, e)` in the dtype of `v`. Sums are kept in float32 at least.
@@ -179,6 +138,8 @@ def linear_attention(
         torch.Size([1, 8, 100, 32])
     """
     check_heads(q, k, v)
-    state = LinearState.from_tokens(feature(k), v, weight=weight, mask=mask)
+    check_keys(k.shape[-2], weight, mask)
+    backend = suited(q, k, v) if backend is None else backend
+    state = backend.sums(k, v, feature=feature, weight=weight, mask=mask)
     state = state if reduce is None else state.reduce(reduce)
-    return state.apply(feature(q)).to(v.dtype)
+    return backend.answers(q, state, feature=feature).to(v.dtype)

@@ -14,7 +14,12 @@ from stormda.attention.arguments import check_shape
 
 
 def depthwise_local(
-    x: Tensor, kernel: Tensor, *, shape: tuple[int, int], periodic: tuple[bool, bool]
+    x: Tensor,
+    kernel: Tensor,
+    *,
+    shape: tuple[int, int],
+    periodic: tuple[bool, bool],
+    poles: bool = False,
 ) -> Tensor:
     """Correlate each channel of a field of tokens with its own 3x3 kernel.
 
@@ -24,12 +29,15 @@ def depthwise_local(
         shape: Rows and columns of tokens; their product is `n`.
         periodic: Whether the rows, and the columns, close to a ring; zero past the edges that do
             not.
+        poles: Whether the first and last rows lie around poles: past them is the same row, half
+            a turn of longitude on.
 
     Returns:
         Tokens `(b, n, D)`.
 
     Raises:
-        ValueError: A shape that does not hold the tokens.
+        ValueError: A shape that does not hold the tokens, or poles of a field whose rows close to
+            a ring, whose columns do not, or whose number of columns is odd.
 
     Examples:
         >>> ones = torch.ones(1, 1, 3, 3)
@@ -40,10 +48,13 @@ def depthwise_local(
                 [2., 2., 2.]])
     """
     check_shape(x.shape[-2], shape)
+    check_poles(poles, periodic)
     field = rearrange(x, "b (y x) d -> b y x d", y=shape[0])
+    if poles:
+        field = _over_the_poles(field)
     for dim, ring in enumerate(periodic, start=1):
         field = _wrap(field, dim) if ring else field
-    padding = tuple(0 if ring else 1 for ring in periodic)
+    padding = tuple(0 if full else 1 for full in (periodic[0] or poles, periodic[1]))
     field = rearrange(field, "b y x d -> b d y x")  # channels last in memory: no copy
     mixed = nn.functional.conv2d(field, kernel, padding=padding, groups=kernel.shape[0])
     return rearrange(mixed, "b d y x -> b (y x) d")
@@ -54,6 +65,21 @@ def _wrap(field: Tensor, dim: int) -> Tensor:
     return torch.cat([field.narrow(dim, -1, 1), field, field.narrow(dim, 0, 1)], dim)
 
 
+def _over_the_poles(field: Tensor) -> Tensor:
+    """Put before the first row, and behind the last, the same row half a turn on."""
+    columns = field.shape[2]
+    if columns % 2:
+        raise ValueError(f"shape: expected an even number of columns around poles, got {columns}")
+    first, last = (field.narrow(1, row, 1).roll(columns // 2, 2) for row in (0, -1))
+    return torch.cat([first, field, last], 1)
+
+
+def check_poles(poles: bool, periodic: tuple[bool, bool]) -> None:
+    """Raise where a field of such directions can have no poles."""
+    if poles and tuple(periodic) != (False, True):
+        raise ValueError(f"poles: expected periodic=(False, True) beside poles, got {periodic}")
+
+
 class DepthwiseLocal(nn.Module):
     """`depthwise_local` with learned kernels.
 
@@ -62,12 +88,15 @@ class DepthwiseLocal(nn.Module):
         torch.Size([2, 12, 8])
     """
 
-    def __init__(self, width: int, *, periodic: tuple[bool, bool]) -> None:
+    def __init__(self, width: int, *, periodic: tuple[bool, bool], poles: bool = False) -> None:
         super().__init__()
-        self.periodic = periodic
+        check_poles(poles, periodic)
+        self.periodic, self.poles = periodic, poles
         self.kernel = nn.Parameter(torch.empty(width, 1, 3, 3))
         nn.init.kaiming_uniform_(self.kernel, a=math.sqrt(5))
 
     def forward(self, x: Tensor, *, shape: tuple[int, int]) -> Tensor:
         """Return the tokens `(b, n, D)` mixed with their neighbours on the grid `shape`."""
-        return depthwise_local(x, self.kernel, shape=shape, periodic=self.periodic)
+        return depthwise_local(
+            x, self.kernel, shape=shape, periodic=self.periodic, poles=self.poles
+        )

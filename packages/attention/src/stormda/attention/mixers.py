@@ -1,34 +1,39 @@
 """Mixers: modules that exchange information between the tokens of one field.
 
-    y = W_o (gate * attention(q, k, v) + local(v)),   gate = sigmoid(W_g x)
-
-They differ in the attention alone. Queries and keys are normalised head by head; the sum is not
-normalised, which keeps the amplitude of the global mean.
+They differ in the attention alone; `gated` holds what they share. A mixer whose attention is a sum
+over the tokens says so (`summarize`) and takes the sums of all tokens for an answer (`state`), so
+that a field can be mixed band by band, out of core, or on many processes.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
+from stormda.attention.features import relu
+from stormda.attention.gated import Band, GatedHeads, zero_linear
+from stormda.attention.latent import latent_answer, latent_attention, latent_features
 from stormda.attention.linear import linear_attention
 from stormda.attention.local import DepthwiseLocal
 from stormda.attention.norm import HeadNorm
 from stormda.attention.softmax import softmax_attention
-from stormda.attention.tile import tile_attention
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Attention of queries, keys and values `(b, h, n, d)`."""
+from stormda.attention.state import LinearState
 
 
 class Mixer(Protocol):
     """What exchanges information between the tokens of a field."""
 
+    band: Band | None
+    """How a band of rows is mixed by itself; None if it takes the whole field."""
+
     def __call__(
-        self, x: Tensor, *, shape: tuple[int, int], weight: Tensor | None = None
+        self,
+        x: Tensor,
+        *,
+        shape: tuple[int, int],
+        weight: Tensor | None = None,
+        state: LinearState | None = None,
     ) -> Tensor:
         """Return tokens `(b, n, D)`.
 
@@ -36,38 +41,22 @@ class Mixer(Protocol):
             x: Tokens `(b, n, D)`, row by row.
             shape: Rows and columns of tokens; their product is `n`.
             weight: What each token counts, such as the area of its cell, `(b, n)` or `(n,)`.
+            state: The sums over all tokens, where `x` is not all of them.
         """
         ...
 
+    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
+        """Return what tokens `(b, n, D)` say to all others; None if they see their like alone."""
+        ...
 
-class GatedHeads(nn.Module):
-    """What all attention mixers share: projections in, gate, local branch, projection out.
 
-    The projection out starts at zero, so that a residual branch starts as the identity.
-    """
-
-    def __init__(self, width: int, heads: int, *, periodic: tuple[bool, bool]) -> None:
-        super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(f"heads: expected a positive divisor of width={width}, got {heads}")
-        self.heads = heads
-        self.qkvg = nn.Linear(width, 4 * width)
-        self.q_norm = HeadNorm(width // heads)
-        self.k_norm = HeadNorm(width // heads)
-        self.local = DepthwiseLocal(width, periodic=periodic)
-        self.out = zero_linear(width, width)
-
-    def forward(self, x: Tensor, attend: Attend, *, shape: tuple[int, int]) -> Tensor:
-        """Return the tokens `(b, n, D)` mixed by `attend` and by the local branch."""
-        q, k, v, gate = self.qkvg(x).chunk(4, -1)
-        far = attend(self.q_norm(self._heads(q)), self.k_norm(self._heads(k)), self._heads(v))
-        far, near = rearrange(far, "b h n d -> b n (h d)"), self.local(v, shape=shape)
-        mixed: Tensor = self.out(torch.addcmul(near, torch.sigmoid(gate), far))
-        return mixed
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """Return the heads of `x`, each one block of memory: quicker, above all backward."""
-        return rearrange(x, "b n (h d) -> b h n d", h=self.heads).contiguous()
+def attend_linearly(
+    q: Tensor, k: Tensor, v: Tensor, *, weight: Tensor | None, state: LinearState | None
+) -> Tensor:
+    """Return linear attention to these tokens, or to those of `state`."""
+    if state is None:
+        return linear_attention(q, k, v, weight=weight)
+    return state.apply(relu(q)).to(v.dtype)
 
 
 class GlobalLinearAttention(nn.Module):
@@ -79,56 +68,88 @@ class GlobalLinearAttention(nn.Module):
         torch.Size([1, 12, 64])
     """
 
-    def __init__(
-        self, width: int, heads: int, *, periodic: tuple[bool, bool] = (False, True)
-    ) -> None:
-        super().__init__()
-        self.gated = GatedHeads(width, heads, periodic=periodic)
-
-    def forward(
-        self, x: Tensor, *, shape: tuple[int, int], weight: Tensor | None = None
-    ) -> Tensor:
-        """Return the tokens `(b, n, D)` mixed."""
-        mixed: Tensor = self.gated(x, partial(linear_attention, weight=weight), shape=shape)
-        return mixed
-
-
-class TileAttention(nn.Module):
-    """Softmax attention inside tiles and their halo, beside the local branch.
-
-    Examples:
-        >>> mix = TileAttention(64, 2, tile=(2, 2), halo=(1, 1))
-        >>> mix(torch.rand(1, 12, 64), shape=(3, 4)).shape
-        torch.Size([1, 12, 64])
-    """
+    band: Band | None = Band(step=1, halo=1)
 
     def __init__(
         self,
         width: int,
         heads: int,
         *,
-        tile: tuple[int, int],
-        halo: tuple[int, int],
         periodic: tuple[bool, bool] = (False, True),
+        poles: bool = False,
     ) -> None:
         super().__init__()
-        self.gated = GatedHeads(width, heads, periodic=periodic)
-        self.tile, self.halo, self.periodic = tile, halo, periodic
+        self.gated = GatedHeads(width, heads, periodic=periodic, poles=poles)
 
     def forward(
-        self, x: Tensor, *, shape: tuple[int, int], weight: Tensor | None = None
+        self,
+        x: Tensor,
+        *,
+        shape: tuple[int, int],
+        weight: Tensor | None = None,
+        state: LinearState | None = None,
     ) -> Tensor:
         """Return the tokens `(b, n, D)` mixed."""
-        attend = partial(
-            tile_attention,
-            shape=shape,
-            tile=self.tile,
-            halo=self.halo,
-            periodic=self.periodic,
-            weight=weight,
+        mixed: Tensor = self.gated(
+            x, partial(attend_linearly, weight=weight, state=state), shape=shape
         )
+        return mixed
+
+    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
+        """Return what the tokens `(b, n, D)` say to all others."""
+        k, v = self.gated.keys(x)
+        return LinearState.from_tokens(relu(k), v, weight=weight)
+
+
+class LatentAttention(nn.Module):
+    """Attention through learned latents at O(n) cost, beside the local branch.
+
+    Examples:
+        >>> mix = LatentAttention(64, 2, latents=16)
+        >>> mix(torch.rand(1, 12, 64), shape=(3, 4)).shape
+        torch.Size([1, 12, 64])
+    """
+
+    band: Band | None = Band(step=1, halo=1)
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        latents: int,
+        periodic: tuple[bool, bool] = (False, True),
+        poles: bool = False,
+    ) -> None:
+        super().__init__()
+        self.gated = GatedHeads(width, heads, periodic=periodic, poles=poles)
+        self.latents = nn.Parameter(torch.randn(heads, latents, width // heads))
+        self.latent_norm = HeadNorm(width // heads)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        shape: tuple[int, int],
+        weight: Tensor | None = None,
+        state: LinearState | None = None,
+    ) -> Tensor:
+        """Return the tokens `(b, n, D)` mixed."""
+        latents = self.latent_norm(self.latents)
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if state is None:
+                return latent_attention(q, k, v, latents, weight=weight)
+            return latent_answer(q, latents, state).to(v.dtype)
+
         mixed: Tensor = self.gated(x, attend, shape=shape)
         return mixed
+
+    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
+        """Return what the tokens `(b, n, D)` say to all others."""
+        k, v = self.gated.keys(x)
+        features = latent_features(k, self.latent_norm(self.latents))
+        return LinearState.from_tokens(features, v, weight=weight)
 
 
 class FullAttention(nn.Module):
@@ -140,18 +161,34 @@ class FullAttention(nn.Module):
         torch.Size([1, 12, 64])
     """
 
+    band: Band | None = None
+
     def __init__(
-        self, width: int, heads: int, *, periodic: tuple[bool, bool] = (False, True)
+        self,
+        width: int,
+        heads: int,
+        *,
+        periodic: tuple[bool, bool] = (False, True),
+        poles: bool = False,
     ) -> None:
         super().__init__()
-        self.gated = GatedHeads(width, heads, periodic=periodic)
+        self.gated = GatedHeads(width, heads, periodic=periodic, poles=poles)
 
     def forward(
-        self, x: Tensor, *, shape: tuple[int, int], weight: Tensor | None = None
+        self,
+        x: Tensor,
+        *,
+        shape: tuple[int, int],
+        weight: Tensor | None = None,
+        state: LinearState | None = None,
     ) -> Tensor:
         """Return the tokens `(b, n, D)` mixed."""
         mixed: Tensor = self.gated(x, partial(softmax_attention, weight=weight), shape=shape)
         return mixed
+
+    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
+        """Return None: there is no sum that stands for the tokens."""
+        return None
 
 
 class LocalMixing(nn.Module):
@@ -162,23 +199,28 @@ class LocalMixing(nn.Module):
         torch.Size([1, 12, 64])
     """
 
-    def __init__(self, width: int, *, periodic: tuple[bool, bool] = (False, True)) -> None:
+    band: Band | None = Band(step=1, halo=1)
+
+    def __init__(
+        self, width: int, *, periodic: tuple[bool, bool] = (False, True), poles: bool = False
+    ) -> None:
         super().__init__()
         self.value = nn.Linear(width, width)
-        self.local = DepthwiseLocal(width, periodic=periodic)
+        self.local = DepthwiseLocal(width, periodic=periodic, poles=poles)
         self.out = zero_linear(width, width)
 
     def forward(
-        self, x: Tensor, *, shape: tuple[int, int], weight: Tensor | None = None
+        self,
+        x: Tensor,
+        *,
+        shape: tuple[int, int],
+        weight: Tensor | None = None,
+        state: LinearState | None = None,
     ) -> Tensor:
         """Return the tokens `(b, n, D)` mixed; neighbours count alike, whatever the weight."""
         mixed: Tensor = self.out(self.local(self.value(x), shape=shape))
         return mixed
 
-
-def zero_linear(width: int, out: int) -> nn.Linear:
-    """Return a linear layer that starts at zero."""
-    linear = nn.Linear(width, out)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
+    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
+        """Return None: a token sees its neighbours alone."""
+        return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stormda.attention.arguments import check_heads, check_keys, exactly, wide
-from stormda.attention.linear import key_weights
+from stormda.attention.state import key_weights
 
 
 def softmax_attention(

@@ -14,18 +14,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stormda.attention.arguments import exactly, wide
+from stormda.attention.sequence import Source, read
 from stormda.attention.softmax import largest, nonzero
 
 
 def temporal_attention(
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Source,
+    v: Source,
     *,
     bias: Tensor | None = None,
     mask: Tensor | None = None,
@@ -39,15 +41,16 @@ def temporal_attention(
 
     Args:
         q: Queries `(*batch, h, n, d)`.
-        k: Keys `(*batch, h, K, n, d)`.
-        v: Values `(*batch, h, K, n, e)`.
+        k: Keys `(*batch, h, K, n, d)`: a tensor, or anything that is read by slices, such as a
+            memory map.
+        v: Values `(*batch, h, K, n, e)`, likewise.
         bias: Added to the logits, `(*batch, h, K, n)` or broadcastable to it.
         mask: True where a frame counts at a location, `(*batch, K, n)` or broadcastable to it.
         chunk: Frames taken at a time; all at once if None.
 
     Returns:
-        The answers `(*batch, h, n, e)` in the dtype of `v`; zero where no frame counts. Computed
-        in float32 at least.
+        The answers `(*batch, h, n, e)` in the dtype of `v`, or of `q` where `v` is not a tensor;
+        zero where no frame counts. Computed in float32 at least.
 
     Raises:
         ValueError: Shapes that do not belong together, a mask that is not boolean, or a chunk
@@ -60,10 +63,75 @@ def temporal_attention(
     """
     _check(q, k, v, bias, mask, chunk)
     mask = None if mask is None else mask.unsqueeze(-3)  # the same for all heads
+    dtype = q.dtype
     with exactly(q):
         q = wide(q).unsqueeze(-3)
         parts = (_answer(q, *part) for part in _chunks(k, v, bias, mask, chunk))
-        return reduce(_merge, parts).mean.to(v.dtype)
+        return reduce(_merge, parts).mean.to(v.dtype if isinstance(v, Tensor) else dtype)
+
+
+def absorbed_attention(
+    q: Tensor,
+    history: Source,
+    to_key: Tensor,
+    to_value: Tensor,
+    *,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Mix the frames of each location as `temporal_attention` does, without their keys and values.
+
+    With `k = W_K x` and `v = W_V x` the query carries `W_K^T`, and the mean of the frames is taken
+    before `W_V`: a layer reads the embedded history `x` itself and stores nothing of its size.
+
+    Source: DeepSeek-AI (2024), DeepSeek-V2, section 2.1.2, https://arxiv.org/abs/2405.04434
+
+    Args:
+        q: Queries `(*batch, h, n, d)`.
+        history: Embedded frames `(*batch, K, n, D)`: a tensor, or anything read by slices.
+        to_key: The matrices `W_K` `(h, d, D)`.
+        to_value: The matrices `W_V` `(h, e, D)`.
+        bias: Added to the logits, `(*batch, h, K, n)` or broadcastable to it.
+        mask: True where a frame counts at a location, `(*batch, K, n)` or broadcastable to it.
+        chunk: Frames taken at a time; all at once if None.
+
+    Returns:
+        The answers `(*batch, h, n, e)` in the dtype of `q`; zero where no frame counts. Computed
+        in float32 at least.
+
+    Raises:
+        ValueError: As `temporal_attention`, or matrices that do not fit the queries.
+
+    Examples:
+        >>> q, history = torch.rand(4, 100, 32), torch.rand(2, 100, 64)
+        >>> to_key, to_value = torch.rand(2, 4, 32, 64)
+        >>> absorbed_attention(q, history, to_key, to_value).shape
+        torch.Size([4, 100, 32])
+    """
+    for name, matrices in {"to_key": to_key, "to_value": to_value}.items():
+        if matrices.ndim != 3 or matrices.shape[0] != q.shape[-3]:
+            raise ValueError(
+                f"{name}: expected (h, d, D) with h={q.shape[-3]}, got {tuple(matrices.shape)}"
+            )
+    with exactly(q):
+        # The logits are to be divided by the root of d, not of D.
+        scale = math.sqrt(to_key.shape[-1] / q.shape[-1])
+        asked = wide(q) @ (wide(to_key) * scale)
+        frames = _OneHead(history)
+        mean = temporal_attention(asked, frames, frames, bias=bias, mask=mask, chunk=chunk)
+        return (mean @ wide(to_value).mT).to(q.dtype)
+
+
+class _OneHead:
+    """Frames `(*batch, K, n, D)` read as the keys or values `(*batch, 1, K, n, D)` of a head."""
+
+    def __init__(self, frames: Source) -> None:
+        self.frames = frames
+        self.shape = (*frames.shape[:-3], 1, *frames.shape[-3:])
+
+    def __getitem__(self, index: tuple[Any, ...]) -> Tensor:
+        return read(self.frames, index).unsqueeze(-4)
 
 
 @dataclass(frozen=True)
@@ -105,16 +173,16 @@ _Chunk = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 def _chunks(
-    k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None, chunk: int | None
+    k: Source, v: Source, bias: Tensor | None, mask: Tensor | None, chunk: int | None
 ) -> Iterator[_Chunk]:
-    """Yield views of `chunk` frames."""
+    """Yield `chunk` frames at a time."""
     frames = k.shape[-3]
     step = chunk or frames
     for start in range(0, frames, step):
-        part = slice(start, start + step)
+        part = slice(start, min(start + step, frames))
         yield (
-            k[..., part, :, :],
-            v[..., part, :, :],
+            read(k, (..., part, slice(None), slice(None))),
+            read(v, (..., part, slice(None), slice(None))),
             bias if bias is None or bias.shape[-2] == 1 else bias[..., part, :],
             mask if mask is None or mask.shape[-2] == 1 else mask[..., part, :],
         )
@@ -122,8 +190,8 @@ def _chunks(
 
 def _check(
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Source,
+    v: Source,
     bias: Tensor | None,
     mask: Tensor | None,
     chunk: int | None,
@@ -132,9 +200,9 @@ def _check(
     if q.ndim < 3:
         raise ValueError(f"q: expected (..., h, n, d), got {tuple(q.shape)}")
     n, d = q.shape[-2:]
-    if k.ndim < 4 or k.shape[-2:] != (n, d) or k.shape[-3] < 1:
+    if len(k.shape) < 4 or tuple(k.shape[-2:]) != (n, d) or k.shape[-3] < 1:
         raise ValueError(f"k: expected (..., h, K, n, d) with n={n}, d={d}, got {tuple(k.shape)}")
-    if v.ndim < 4 or v.shape[-3:-1] != k.shape[-3:-1]:
+    if len(v.shape) < 4 or tuple(v.shape[-3:-1]) != tuple(k.shape[-3:-1]):
         raise ValueError(
             f"v: expected (..., h, K, n, e) with the K and n of k {tuple(k.shape)}, "
             f"got {tuple(v.shape)}"
