@@ -53,12 +53,14 @@ class LinearGaussian:
     @property
     def noise(self) -> Tensor:
         """The covariance `Q` of the model's noise, with shape `(n, n)`."""
-        return self.covariance - self.transition @ self.covariance @ self.transition.mT
+        noise: Tensor = self.covariance - self.transition @ self.covariance @ self.transition.mT
+        return noise
 
     def forecast(self, x: Tensor, *, steps: int) -> Tensor:
         """Return the expected states `(*batch, n)` a number of time steps later."""
         check_state(x, self.shape)
-        return x @ torch.linalg.matrix_power(self.transition, steps).mT
+        later: Tensor = x @ torch.linalg.matrix_power(self.transition, steps).mT
+        return later
 
     def trajectory_covariance(self, length: int) -> Tensor:
         """Return the covariance of `length` states in a row, `(length n, length n)`."""
@@ -118,4 +120,5 @@ def advected_ring(points: int = 16, *, damping: float = 0.95) -> LinearGaussian:
 
 def _root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
-    return vectors * values.clamp(min=0).sqrt()
+    root: Tensor = vectors * values.clamp(min=0).sqrt()
+    return root
