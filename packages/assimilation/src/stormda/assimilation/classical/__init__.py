@@ -3,6 +3,7 @@
 from stormda.assimilation.classical.enkf import enkf, etkf, ienkf
 from stormda.assimilation.classical.eof_model import EofModel, fit_eof_model
 from stormda.assimilation.classical.filtering import Cycle, FilterDiverged, Update, run_filter
+from stormda.assimilation.classical.finite_size import finite_size_inflation
 from stormda.assimilation.classical.kalman import (
     Gaussian,
     kalman_forecast,
@@ -64,6 +65,7 @@ __all__ = [
     "enkf",
     "equal_particles",
     "etkf",
+    "finite_size_inflation",
     "fit_eof_model",
     "gaspari_cohn",
     "great_circle_distance",
