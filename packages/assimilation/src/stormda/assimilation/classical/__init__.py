@@ -18,9 +18,7 @@ from stormda.assimilation.classical.localization import (
     periodic_distance,
 )
 from stormda.assimilation.classical.optimal_interpolation import (
-    Covariance,
     GaussianAnalysis,
-    LowRank,
     optimal_interpolation,
 )
 from stormda.assimilation.classical.particles import (
@@ -39,7 +37,6 @@ from stormda.assimilation.classical.spread import (
 )
 from stormda.assimilation.classical.tuning import Trial, grid_search
 from stormda.assimilation.classical.variational import (
-    Blocks,
     along,
     along_with_errors,
     variational,
@@ -47,14 +44,11 @@ from stormda.assimilation.classical.variational import (
 
 __all__ = [
     "EARTH_RADIUS",
-    "Blocks",
-    "Covariance",
     "Cycle",
     "EofModel",
     "FilterDiverged",
     "Gaussian",
     "GaussianAnalysis",
-    "LowRank",
     "Neighbours",
     "Particles",
     "Spread",

@@ -66,4 +66,6 @@ def finite_size_inflation(
         misfit = (along / (grown * squares + m - 1)).sum().item()
         return misfit + e / grown + 2 * c * log_factor
 
-    return exp(minimize_scalar(cost, bounds=(-1.0, 5.0), method="bounded").x)
+    best: float = minimize_scalar(cost, bounds=(-1.0, 5.0), method="bounded").x
+    factor: float = exp(best)
+    return factor

@@ -11,52 +11,16 @@ is sought by Gauss-Newton steps of the same form, each halved until it lowers th
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from stormda.assimilation.covariance import Covariance
 from stormda.assimilation.guidance.base import linearize_operator
 from stormda.assimilation.observation import Observation, Operator
 
 _HALVINGS = 10
 """The shortest step tried is a thousandth of Gauss and Newton's."""
-
-
-class Covariance(Protocol):
-    """What is asked of a covariance of `n` numbers; a dense tensor `(n, n)` has it."""
-
-    def __matmul__(self, other: Tensor, /) -> Tensor:
-        """Return the product with columns `(n, k)`."""
-
-    def diagonal(self) -> Tensor:
-        """Return the variances, with shape `(n,)`."""
-
-
-@dataclass(frozen=True, eq=False)
-class LowRank:
-    """A covariance of few directions and white noise: `factors factors^T + diag(variance)`.
-
-    Examples:
-        >>> covariance = LowRank(torch.tensor([[1.0], [2.0]]), torch.tensor([0.5, 0.5]))
-        >>> covariance @ torch.eye(2)
-        tensor([[1.5000, 2.0000],
-                [2.0000, 4.5000]])
-    """
-
-    factors: Tensor
-    """The directions, scaled by their standard deviations, with shape `(n, r)`."""
-
-    variance: Tensor
-    """The variances of the rest, with shape `(n,)`."""
-
-    def __matmul__(self, other: Tensor, /) -> Tensor:
-        """Return the product with columns `(n, k)`."""
-        return self.factors @ (self.factors.mT @ other) + self.variance[:, None] * other
-
-    def diagonal(self) -> Tensor:
-        """Return the variances, with shape `(n,)`."""
-        return self.factors.square().sum(-1) + self.variance
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,41 +16,15 @@ supplies. What `h` is makes the difference:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stormda.assimilation.classical.optimal_interpolation import Covariance, descend
+from stormda.assimilation.classical.optimal_interpolation import descend
+from stormda.assimilation.covariance import Covariance
 from stormda.assimilation.guidance.base import linearize_operator
 from stormda.assimilation.guidance.cg import conjugate_gradients
 from stormda.assimilation.observation import Observation, Operator
-
-
-@dataclass(frozen=True, eq=False)
-class Blocks:
-    """The covariance of several independent vectors, one after the other.
-
-    Examples:
-        >>> blocks = Blocks([torch.eye(2), 4 * torch.eye(1)])
-        >>> blocks @ torch.ones(3, 1)
-        tensor([[1.],
-                [1.],
-                [4.]])
-    """
-
-    parts: Sequence[Covariance]
-    """The covariances; dense tensors, `LowRank`, or others."""
-
-    def __matmul__(self, other: Tensor, /) -> Tensor:
-        """Return the product with columns `(n, k)`."""
-        sizes = [len(part.diagonal()) for part in self.parts]
-        pieces = torch.split(other, sizes)
-        return torch.cat([part @ x for part, x in zip(self.parts, pieces, strict=True)])
-
-    def diagonal(self) -> Tensor:
-        """Return the variances, with shape `(n,)`."""
-        return torch.cat([part.diagonal() for part in self.parts])
 
 
 @torch.no_grad()
