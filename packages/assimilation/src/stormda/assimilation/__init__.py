@@ -46,6 +46,7 @@ from stormda.assimilation.classical import (
     variational,
     weigh,
 )
+from stormda.assimilation.correctors import ancestral, langevin
 from stormda.assimilation.covariance import (
     Blocks,
     Climate,
@@ -102,13 +103,28 @@ from stormda.assimilation.operators import (
     scaled,
     select,
 )
+from stormda.assimilation.parameterisations import (
+    FromNetwork,
+    predicts_noise,
+    predicts_score,
+    predicts_v,
+    predicts_velocity,
+    rectified,
+    rectified_levels,
+    score,
+    vp,
+    vp_levels,
+)
 from stormda.assimilation.priors import EnsemblePrior, GaussianPrior, MixturePrior
 from stormda.assimilation.randomness import Noise
 from stormda.assimilation.samplers import Sampler, Schedule, dpmpp_2m, euler, heun, sde
+from stormda.assimilation.source_space import Chain, source_mala
+from stormda.assimilation.twisted import twisted_smc
 
 __all__ = [
     "EARTH_RADIUS",
     "Blocks",
+    "Chain",
     "Climate",
     "ContextBuilder",
     "CorrelatedError",
@@ -119,6 +135,7 @@ __all__ = [
     "EnsemblePrior",
     "EofModel",
     "FilterDiverged",
+    "FromNetwork",
     "Gaussian",
     "GaussianAnalysis",
     "GaussianPrior",
@@ -148,6 +165,7 @@ __all__ = [
     "affine",
     "along",
     "along_with_errors",
+    "ancestral",
     "arctan",
     "assimilate",
     "bias",
@@ -181,6 +199,7 @@ __all__ = [
     "kalman_forecast",
     "kalman_smoother",
     "kalman_update",
+    "langevin",
     "letkf",
     "linearize",
     "matrix",
@@ -190,8 +209,14 @@ __all__ = [
     "optimal_proposal",
     "periodic_distance",
     "pigdm",
+    "predicts_noise",
+    "predicts_score",
+    "predicts_v",
+    "predicts_velocity",
     "rank_histogram",
     "rank_test",
+    "rectified",
+    "rectified_levels",
     "relax_deviations",
     "relax_spread",
     "resample",
@@ -199,13 +224,18 @@ __all__ = [
     "rotate",
     "run_filter",
     "scaled",
+    "score",
     "sda",
     "sde",
     "select",
+    "source_mala",
     "spread",
     "spread_skill",
     "tmpd",
+    "twisted_smc",
     "variational",
+    "vp",
+    "vp_levels",
     "weigh",
     "weighted_mean",
 ]

@@ -70,7 +70,8 @@ class LowRank:
         core = torch.eye(self.factors.shape[1]).to(scaled) + scaled.mT @ self.factors
         solved = columns / (self.variance + sigma**2)[:, None]
         solved = solved - scaled @ torch.linalg.solve(core, self.factors.mT @ solved)
-        return (sigma**2 * (self @ solved)).mT.reshape(states.shape)
+        shrunk: Tensor = (sigma**2 * (self @ solved)).mT.reshape(states.shape)
+        return shrunk
 
 
 @dataclass(frozen=True, eq=False)

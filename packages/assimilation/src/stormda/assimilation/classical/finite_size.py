@@ -58,14 +58,13 @@ def finite_size_inflation(
     share = (
         (blind.sum() + m - len(squares)).item() / m if m > len(squares) else blind.mean().item()
     )
-    correction = (unknown_mean / unknown_size) ** (share / 2)
+    correction: float = (unknown_mean / unknown_size) ** (share / 2)
     e, c = certainty * unknown_mean / correction, certainty * unknown_size * correction
 
     def cost(log_factor: float) -> float:
         grown = exp(2 * log_factor)
-        misfit = (along / (grown * squares + m - 1)).sum().item()
-        return misfit + e / grown + 2 * c * log_factor
+        misfit: float = (along / (grown * squares + m - 1)).sum().item()
+        return misfit + float(e / grown) + 2 * c * log_factor
 
-    best: float = minimize_scalar(cost, bounds=(-1.0, 5.0), method="bounded").x
-    factor: float = exp(best)
-    return factor
+    best = float(minimize_scalar(cost, bounds=(-1.0, 5.0), method="bounded").x)
+    return exp(best)
