@@ -1,5 +1,6 @@
 import math
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def exact_spread(sampler) -> float:
     """The variance that a chain of Gaussians ends with, step by step."""
     sigmas, c = sampler.sigmas(), 0.25
     variance = sigmas[0] ** 2
-    for now, then in zip(sigmas, sigmas[1:], strict=False):
+    for now, then in pairwise(sigmas):
         gain, ratio = c / (c + now**2), (then / now) ** 2
         variance = (gain + ratio * (1 - gain)) ** 2 * variance + then**2 * (1 - ratio)
     return math.sqrt(variance) * c / (c + sigmas[-1] ** 2)
