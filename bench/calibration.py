@@ -202,12 +202,13 @@ def main() -> None:
     parser.add_argument("--seed", nargs="+", type=int, choices=range(200, 300), default=[200, 201])
     parser.add_argument("--method", nargs="+", choices=every, default=every)
     parser.add_argument("--name", default="calibration")
+    parser.add_argument("--append", action="store_true", help="keep what the file holds")
     arguments = parser.parse_args()
     for problem in arguments.problem:
         run, methods, cases = PROBLEMS[problem]
         rows = list(run([name for name in arguments.method if name in methods], arguments.seed))
         print(table(rows, cases))
-        write(RESULTS / f"{arguments.name}_{problem}.csv", rows)
+        write(RESULTS / f"{arguments.name}_{problem}.csv", rows, append=arguments.append)
 
 
 def table(rows: list[dict[str, object]], cases: tuple[str, ...]) -> str:
@@ -224,14 +225,16 @@ def table(rows: list[dict[str, object]], cases: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, rows: list[dict[str, object]]) -> None:
+def write(path: Path, rows: list[dict[str, object]], *, append: bool = False) -> None:
     """Write the rows with machine, versions and commit."""
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     record = {"machine": machine(), "versions": versions, "commit": commit()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    append = append and path.exists()
+    with path.open("a" if append else "w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], *record])
-        writer.writeheader()
+        if not append:
+            writer.writeheader()
         for row in rows:
             numbers = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()}
             writer.writerow(numbers | record)

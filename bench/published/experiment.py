@@ -28,6 +28,7 @@ from stormda.assimilation import (
     DiagonalError,
     Observation,
     Spread,
+    compose,
     enkf,
     etkf,
     finite_size_inflation,
@@ -76,6 +77,15 @@ class Experiment:
     spin_up: int
     """How many of them are not scored."""
 
+    sensor: Callable[[Tensor], Tensor] | None = None
+    """What is seen of each observed number, where not the number itself."""
+
+    members_start: tuple[float, float] | None = None
+    """Mean and standard deviation that members start from, where others than the truth's."""
+
+    warm_up: int = 0
+    """Time steps that the truth runs before its start."""
+
     def forecast(self, x: Tensor) -> Tensor:
         """Return states at the next observation."""
         return self.system.forecast(x, steps=self.steps)
@@ -83,7 +93,14 @@ class Experiment:
     def draw(self, members: int, generator: torch.Generator) -> Tensor:
         """Draw states of the start."""
         noise = torch.randn(members, len(self.start), dtype=torch.float64, generator=generator)
+        if self.members_start is not None:
+            return self.members_start[0] + self.members_start[1] * noise
         return self.start + self.start_std * noise
+
+    def truth(self, generator: torch.Generator) -> Tensor:
+        """Draw the truth's start."""
+        noise = torch.randn(len(self.start), dtype=torch.float64, generator=generator)
+        return self.system.forecast(self.start + self.start_std * noise, steps=self.warm_up)
 
     def climate(self) -> tuple[Tensor, Tensor]:
         """Return mean and covariance of a long run of its own, with a seed for training."""
@@ -97,9 +114,10 @@ class Experiment:
         self, truths: Iterable[Tensor], generator: torch.Generator
     ) -> Iterator[Observation]:
         """Yield an observation of each truth."""
-        operator, error = select(self.observed), DiagonalError(self.std)
+        pick, error = select(self.observed), DiagonalError(self.std)
+        operator = pick if self.sensor is None else compose(pick, self.sensor)
         for truth in truths:
-            seen = truth[self.observed]
+            seen = operator(truth[None])[0]
             yield Observation(seen + error.sample(seen, generator), operator, error)
 
 
@@ -205,7 +223,9 @@ def finite_size(members: int, *, certainty: float = 1.0, rotate: bool = True) ->
     return ensemble(members, analyse, Spread(rotate=rotate))
 
 
-def local(members: int, inflation: float, radius: float, *, rotate: bool = False) -> Run:
+def local(
+    members: int, inflation: float, radius: float, *, rotate: bool = False, rtps: float = 0.0
+) -> Run:
     """Return the LETKF on a ring, with a radius as in DAPPER."""
 
     def run(
@@ -221,7 +241,7 @@ def local(members: int, inflation: float, radius: float, *, rotate: bool = False
         ) -> Tensor:
             return letkf(x[..., None], predicted, seen.y, seen.error.variance, **reach)[..., 0]
 
-        spread = Spread(inflation=inflation, rotate=rotate)
+        spread = Spread(inflation=inflation, rotate=rotate, rtps=rtps)
         yield from ensemble(members, analyse, spread)(experiment, stream, generator)
 
     return run
@@ -257,7 +277,7 @@ def iterative(members: int, inflation: float, lag: int = 1, *, rotate: bool = Tr
 def score(method: Method, experiment: Experiment, seed: int) -> float:
     """Return the mean error of a method's analyses."""
     truth_noise, own = (torch.Generator().manual_seed(1000 * seed + k) for k in (0, 1))
-    truth = experiment.draw(1, truth_noise)[0]
+    truth = experiment.truth(truth_noise)
     truths = list(
         islice(nature_run(experiment.system, truth, steps=experiment.steps), experiment.cycles)
     )
@@ -278,6 +298,7 @@ def main(paper: str, experiment: Experiment, methods: Iterable[Method]) -> None:
     )
     parser.add_argument("--cycles", type=int, default=experiment.cycles)
     parser.add_argument("--method", nargs="+", choices=names, default=names)
+    parser.add_argument("--append", action="store_true", help="keep what the file holds")
     arguments = parser.parse_args()
     rows = []
     print(f"{'method':<28}{'published':>10}{'ours':>8}{'least':>8}{'most':>8}{'ratio':>7}{'s':>7}")
@@ -306,15 +327,17 @@ def main(paper: str, experiment: Experiment, methods: Iterable[Method]) -> None:
             }
             for seed, value in zip(arguments.seed, scores, strict=True)
         ]
-    write(RESULTS / f"published_{paper}.csv", rows)
+    write(RESULTS / f"published_{paper}.csv", rows, append=arguments.append)
 
 
-def write(path: Path, rows: list[dict[str, object]]) -> None:
+def write(path: Path, rows: list[dict[str, object]], *, append: bool = False) -> None:
     """Write a table with machine, versions and commit."""
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     record = {"machine": machine(), "versions": versions, "commit": commit()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    append = append and path.exists()
+    with path.open("a" if append else "w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], *record])
-        writer.writeheader()
+        if not append:
+            writer.writeheader()
         writer.writerows(row | record for row in rows)
