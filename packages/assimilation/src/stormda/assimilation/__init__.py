@@ -6,7 +6,7 @@
 Everything public is here, but for the test systems in `stormda.assimilation.systems`.
 """
 
-from stormda.assimilation.analysis import ContextBuilder, Monitor, assimilate, cycle
+from stormda.assimilation.analysis import Monitor, assimilate
 from stormda.assimilation.classical import (
     EARTH_RADIUS,
     Cycle,
@@ -55,6 +55,7 @@ from stormda.assimilation.covariance import (
     Spectral,
     fit_spectral,
 )
+from stormda.assimilation.cycling import ContextBuilder, Screen, assimilations, cycle
 from stormda.assimilation.denoiser import Denoiser, Linearizable, Vjp, linearize
 from stormda.assimilation.diagnostics import (
     Consistency,
@@ -191,6 +192,7 @@ __all__ = [
     "Reliability",
     "Sampler",
     "Schedule",
+    "Screen",
     "Screened",
     "Solver",
     "Spectral",
@@ -210,6 +212,7 @@ __all__ = [
     "arctan",
     "area_means",
     "assimilate",
+    "assimilations",
     "at_frame",
     "beyond",
     "bias",

@@ -82,7 +82,8 @@ class time_mean:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the means `(m, *rest)` of states `(m, frames, *rest)`."""
-        return torch.einsum("t,mt...->m...", self.weights.to(x), x)
+        mean: Tensor = torch.einsum("t,mt...->m...", self.weights.to(x), x)
+        return mean
 
 
 def at_frame(frame: int, operator: Map) -> Map:
@@ -151,7 +152,8 @@ def wind_direction(wind: Tensor) -> Tensor:
         tensor([[1., -0.]])
     """
     size = wind.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    return -wind / size
+    unit: Tensor = -wind / size
+    return unit
 
 
 @dataclass(frozen=True, kw_only=True)
