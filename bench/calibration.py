@@ -146,19 +146,23 @@ TRAJECTORY: dict[str, Draw] = {
     "source mala 200": oracle(200),
 }
 
+FAR = euler(steps=100, sigma_max=2000.0)
+"""The modes lie up to 900 apart: the noise that a sampler starts from has to drown that."""
+
 MIXTURE: dict[str, Draw] = {
     "exact": exact,
-    "mmps": guided(mmps(), euler(steps=100)),
-    "mmps 1 iteration": guided(mmps(max_iterations=1), euler(steps=100)),
-    "smc": twisted(Schedule(steps=100)),
-    "pigdm": guided(pigdm(prior_variance=128.0), euler(steps=100)),
-    "tmpd": guided(tmpd(), euler(steps=100)),
-    "sda 0.01": guided(sda(gamma=0.01), euler(steps=100)),
-    "dps 3": guided(dps(), euler(steps=100)),
+    "mmps": guided(mmps(), FAR),
+    "smc": twisted(Schedule(steps=100, sigma_max=2000.0)),
+    "pigdm": guided(pigdm(prior_variance=128.0), FAR),
+    "tmpd": guided(tmpd(), FAR),
+    "sda 0.01": guided(sda(gamma=0.01), FAR),
+    "dps 3": guided(dps(), FAR),
 }
 
 
-def trajectories(methods: list[str], seeds: list[int]) -> Iterator[dict[str, object]]:
+def trajectories(
+    methods: list[str], seeds: list[int], sizes: list[int]
+) -> Iterator[dict[str, object]]:
     """Yield a row for each method, error of observation and seed."""
     for std in (0.1, 0.5):
         for name in methods:
@@ -172,9 +176,11 @@ def trajectories(methods: list[str], seeds: list[int]) -> Iterator[dict[str, obj
                 yield settings | problem.audit(x) | cost
 
 
-def mixtures(methods: list[str], seeds: list[int]) -> Iterator[dict[str, object]]:
+def mixtures(
+    methods: list[str], seeds: list[int], sizes: list[int]
+) -> Iterator[dict[str, object]]:
     """Yield a row for each method, size, number of observations and seed."""
-    for d in (8, 80, 800):
+    for d in sizes:
         for p in (1, 2, 4):
             for name in methods:
                 for seed in seeds:
@@ -201,12 +207,20 @@ def main() -> None:
     parser.add_argument("--problem", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--seed", nargs="+", type=int, choices=range(200, 300), default=[200, 201])
     parser.add_argument("--method", nargs="+", choices=every, default=every)
+    sizes = (8, 80, 800)
+    parser.add_argument("--size", nargs="+", type=int, choices=sizes, default=sizes)
     parser.add_argument("--name", default="calibration")
     parser.add_argument("--append", action="store_true", help="keep what the file holds")
     arguments = parser.parse_args()
     for problem in arguments.problem:
         run, methods, cases = PROBLEMS[problem]
-        rows = list(run([name for name in arguments.method if name in methods], arguments.seed))
+        rows = list(
+            run(
+                [name for name in arguments.method if name in methods],
+                arguments.seed,
+                arguments.size,
+            )
+        )
         print(table(rows, cases))
         write(RESULTS / f"{arguments.name}_{problem}.csv", rows, append=arguments.append)
 

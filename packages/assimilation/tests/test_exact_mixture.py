@@ -85,28 +85,34 @@ def mode_error(x, y, prior) -> float:
 def test_the_default_finds_the_modes() -> None:
     """The mean of four problems; exact draws have about 0.1, no observation 13.
 
-    Problems differ a lot, from 0.1 to 2.3 where a likelihood of one Gaussian cannot tell two modes
-    apart. The aim of 0.6 is reached by the SMC mode (the next test), and not by guidance alone.
+    The modes lie up to 286 apart, and the noise that a sampler starts from has to drown that.
     """
     found = []
     for seed in range(200, 204):
         prior, seen, exact = problem(seed, 4)
         g = torch.Generator().manual_seed(seed)
         x = assimilate(
-            prior, seen, members=500, generator=g, guidance=mmps(), sampler=euler(steps=100)
+            prior,
+            seen,
+            members=500,
+            generator=g,
+            guidance=mmps(),
+            sampler=euler(steps=100, sigma_max=2000.0),
         )
         found.append(distance(x, exact))
-    assert sum(found) / 4 < 0.9
+    assert sum(found) / 4 < 0.6
 
 
 def test_the_smc_mode_is_close() -> None:
     found = []
-    for seed in range(200, 204):
+    for seed in range(200, 202):
         prior, seen, exact = problem(seed, 4)
         g = torch.Generator().manual_seed(seed)
-        cloud = twisted_smc(prior, seen, particles=500, generator=g, schedule=Schedule(steps=100))
+        cloud = twisted_smc(
+            prior, seen, particles=500, generator=g, schedule=Schedule(steps=100, sigma_max=2000.0)
+        )
         found.append(distance(resample(cloud, g, share=1.0).states, exact))
-    assert sum(found) / 4 < 0.6
+    assert sum(found) / 2 < 0.3
 
 
 def test_the_smc_mode_weighs_them_as_well_or_better() -> None:
@@ -115,9 +121,13 @@ def test_the_smc_mode_weighs_them_as_well_or_better() -> None:
     for seed in (200, 201):
         prior, seen, exact = problem(seed, 1)
         g = torch.Generator().manual_seed(seed)
-        x = assimilate(prior, seen, members=500, generator=g, sampler=euler(steps=100))
+        x = assimilate(
+            prior, seen, members=500, generator=g, sampler=euler(steps=100, sigma_max=2000.0)
+        )
         errors["mmps"] += mode_error(x, exact, prior)
-        cloud = twisted_smc(prior, seen, particles=500, generator=g, schedule=Schedule(steps=100))
+        cloud = twisted_smc(
+            prior, seen, particles=500, generator=g, schedule=Schedule(steps=100, sigma_max=2000.0)
+        )
         errors["smc"] += mode_error(resample(cloud, g, share=1.0).states, exact, prior)
     assert errors["smc"] < 0.8 * errors["mmps"]
 
