@@ -300,11 +300,9 @@ def main(paper: str, experiment: Experiment, methods: Iterable[Method]) -> None:
     parser.add_argument("--method", nargs="+", choices=names, default=names)
     parser.add_argument("--append", action="store_true", help="keep what the file holds")
     arguments = parser.parse_args()
-    rows = []
     print(f"{'method':<28}{'published':>10}{'ours':>8}{'least':>8}{'most':>8}{'ratio':>7}{'s':>7}")
-    for method in methods:
-        if method.name not in arguments.method:
-            continue
+    chosen = [method for method in methods if method.name in arguments.method]
+    for method in chosen:
         settings = vars(experiment) | {"cycles": arguments.cycles} | dict(method.changes)
         began = time.perf_counter()
         scores = [score(method, Experiment(**settings), seed) for seed in arguments.seed]
@@ -315,7 +313,7 @@ def main(paper: str, experiment: Experiment, methods: Iterable[Method]) -> None:
             f"{max(scores):8.3f}{ratio:7.2f}{seconds:7.1f}",
             flush=True,
         )
-        rows += [
+        rows = [
             {
                 "paper": paper,
                 "method": method.name,
@@ -327,7 +325,8 @@ def main(paper: str, experiment: Experiment, methods: Iterable[Method]) -> None:
             }
             for seed, value in zip(arguments.seed, scores, strict=True)
         ]
-    write(RESULTS / f"published_{paper}.csv", rows, append=arguments.append)
+        path = RESULTS / f"published_{paper}.csv"
+        write(path, rows, append=arguments.append or method is not chosen[0])
 
 
 def write(path: Path, rows: list[dict[str, object]], *, append: bool = False) -> None:
