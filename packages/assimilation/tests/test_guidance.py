@@ -4,22 +4,42 @@ import pytest
 import torch
 
 from stormda.assimilation import (
+    CorrelatedError,
     DiagonalError,
     GaussianPrior,
+    LowRank,
     Observation,
+    StudentError,
     arctan,
     compose,
     dps,
+    enff,
+    ensf,
+    gmres,
+    jfps,
     linearize,
     matrix,
     mmps,
     none,
+    pigdm,
     sda,
+    tmpd,
 )
 from stormda.assimilation.guidance import linearize_operator
 
 SIGMAS = [0.01, 1.0, 50.0]
-METHODS = [mmps(tolerance=1e-12, max_iterations=50), sda(), dps(), none()]
+METHODS = [
+    mmps(tolerance=1e-12, max_iterations=50),
+    mmps(tolerance=1e-12, max_iterations=50, solve=gmres),
+    jfps(climate=LowRank(torch.zeros(6, 0).double(), torch.ones(6).double())),
+    sda(),
+    pigdm(),
+    tmpd(),
+    dps(),
+    ensf(),
+    enff(),
+    none(),
+]
 
 
 def gaussian(n: int = 6) -> GaussianPrior:
@@ -120,6 +140,96 @@ def test_dps_is_the_gradient_of_the_misfit() -> None:
     torch.testing.assert_close(guided.x_hat, (x_hat - 0.7 * 5 * gradient).detach())
 
 
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_jfps_is_mmps_where_climate_is_the_prior(sigma) -> None:
+    prior, seen = gaussian(), observed()
+    values, vectors = torch.linalg.eigh(prior.covariance)
+    climate = LowRank(vectors * values.sqrt(), torch.full((6,), 1e-14).double())
+    fast = guide(jfps(climate=climate, tolerance=1e-12), sigma, seen).x_hat
+    exact = guide(mmps(tolerance=1e-12, max_iterations=50), sigma, seen).x_hat
+    torch.testing.assert_close(fast, exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_pigdm_and_tmpd_are_mmps_for_white_states_seen_one_by_one(sigma) -> None:
+    prior = GaussianPrior(torch.zeros(6).double(), 2 * torch.eye(6).double())
+    seen = Observation(torch.ones(6).double(), lambda x: x, DiagonalError(0.3))
+    level, x = torch.tensor(sigma).double(), noisy(sigma)
+    exact = mmps(tolerance=1e-12)(prior, x, level, seen).x_hat
+    for method in (pigdm(prior_variance=2.0, tolerance=1e-12), tmpd()):
+        torch.testing.assert_close(method(prior, x, level, seen).x_hat, exact)
+
+
+def test_tmpd_equals_its_dense_form() -> None:
+    prior, seen, x = gaussian(), observed(), noisy(1.0)
+    level = torch.tensor(1.0).double()
+    jacobian = torch.func.jacrev(lambda x: prior(x[None], level)[0])(x[0])
+    h = linearize_operator(seen.operator, torch.eye(6).double(), None).predicted.mT
+    rows = (h @ jacobian @ h.mT).sum(-1).clamp(min=0)
+    x_hat = prior(x, level)
+    v = (seen.y - x_hat @ h.mT) / (seen.error.variance + rows)
+    torch.testing.assert_close(guide(tmpd(), 1.0, seen).x_hat, x_hat + v @ h @ jacobian)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 1.0, 1.9])
+def test_ensf_adds_the_damped_slope_at_the_noisy_state(sigma) -> None:
+    method, seen = ensf(), observed(arctan(1.0))
+    level = torch.tensor(sigma, dtype=torch.float64)
+    t = method.time(level)
+    a, b = 1 - 0.5 * t, (0.025 + 0.975 * t).sqrt()
+    torch.testing.assert_close(b / a, level)
+    z = (a * noisy(sigma)).requires_grad_()
+    slope = torch.autograd.grad(seen.error.log_prob(seen.innovation(seen.operator(z))).sum(), z)[0]
+    expected = gaussian()(noisy(sigma), level) + b**2 / a * (1 - t) * slope
+    torch.testing.assert_close(guide(method, sigma, seen).x_hat, expected)
+
+
+def test_enff_pulls_the_end_of_the_flow() -> None:
+    seen, level = observed(arctan(1.0)), torch.tensor(1.5).double()
+    x_hat = gaussian()(noisy(1.5), level).requires_grad_()
+    log_prob = seen.error.log_prob(seen.innovation(seen.operator(x_hat))).sum()
+    slope = torch.autograd.grad(log_prob, x_hat)[0]
+    expected = x_hat.detach() + 0.3 * (1 - 1 / (0.9 + 1.5)) * slope
+    torch.testing.assert_close(guide(enff(strength=0.3), 1.5, seen).x_hat, expected)
+
+
+def test_correlated_errors_are_taken_as_they_are() -> None:
+    """The exact posterior mean, and for the cheap methods a dense solve."""
+    prior, x, level = gaussian(), noisy(1.0), torch.tensor(1.0).double()
+    root = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    r = root @ root.mT + 0.2 * torch.eye(4)
+    plain = observed()
+    seen = Observation(plain.y, plain.operator, CorrelatedError([r]))
+    h = linearize_operator(seen.operator, torch.eye(6).double(), None).predicted.mT
+    jacobian = torch.func.jacrev(lambda x: prior(x[None], level)[0])(x[0])
+    x_hat = prior(x, level)
+    d = seen.y - x_hat @ h.mT
+    spreads = {
+        mmps(tolerance=1e-12, max_iterations=50): h @ jacobian @ h.mT,
+        sda(gamma=0.3): 0.3 * torch.eye(4),
+        pigdm(tolerance=1e-12): 0.5 * h @ h.mT,
+    }
+    for method, spread in spreads.items():
+        v = torch.linalg.solve(r + spread, d.mT).mT
+        torch.testing.assert_close(
+            guide(method, 1.0, seen).x_hat, x_hat + v @ h @ jacobian, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_an_outlier_is_weighed_down() -> None:
+    """With heavy tails a wild number moves the mean less than a plausible one."""
+    prior = GaussianPrior(torch.zeros(6).double(), torch.eye(6).double())
+    level, x = torch.tensor(0.5).double(), torch.zeros(1, 6).double()
+
+    def moved(y: float, error) -> float:
+        seen = Observation(torch.tensor([y]).double(), lambda x: x[:, :1], error)
+        return mmps(tolerance=1e-12)(prior, x, level, seen).x_hat[0, 0].item()
+
+    heavy, normal = StudentError(0.1, 3.0), DiagonalError(0.1)
+    assert moved(0.1, heavy) == pytest.approx(moved(0.1, normal), rel=0.1)
+    assert moved(20.0, heavy) < 0.05 < 10 < moved(20.0, normal)
+
+
 def test_the_preconditioner_changes_the_effort_and_not_the_answer() -> None:
     """Observations of very different precision, of uncorrelated states."""
     n = 30
@@ -184,6 +294,19 @@ def test_a_products_argument_is_left_alone() -> None:
         (
             lambda: mmps(prior_variance=-1.0),
             "prior_variance: expected positive numbers, got a minimum of -1",
+        ),
+        (
+            lambda: pigdm(prior_variance=0.0),
+            "prior_variance: expected a positive number, got 0.0",
+        ),
+        (
+            lambda: ensf(least_noise=1.0),
+            "least_noise: expected a number in [0, 1), got 1.0",
+        ),
+        (lambda: enff(strength=-1.0), "strength: expected a number >= 0, got -1.0"),
+        (
+            lambda: enff(least_noise=1.0),
+            "least_noise: expected a number in [0, 1), got 1.0",
         ),
         (lambda: sda(gamma=-1.0), "gamma: expected a number >= 0, got -1.0"),
         (lambda: dps(zeta=-1.0), "zeta: expected a number >= 0, got -1.0"),

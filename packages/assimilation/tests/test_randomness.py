@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
@@ -11,6 +12,15 @@ def test_numbers_depend_on_key_member_and_step_only() -> None:
     alone = noise.normals((3, 4), members=[7], step=2)
     assert torch.equal(batch[2], alone[0])
     assert torch.equal(batch[1], Noise(11).normal((3, 4), member=0, step=2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_stream_is_philox_with_member_and_step_in_its_counter(dtype) -> None:
+    precision = np.float64 if dtype is torch.float64 else np.float32
+    philox = np.random.Philox(key=11, counter=[0, 0, 3, 6])
+    numbers = np.random.Generator(philox).standard_normal((2, 5), dtype=precision)
+    drawn = Noise(11).normals((2, 5), members=[2**40, 6], step=3, dtype=dtype)[1]
+    assert torch.equal(drawn, torch.from_numpy(numbers))
 
 
 def test_streams_differ() -> None:

@@ -1,4 +1,4 @@
-"""One analysis, or a cycle of them: samples of the state given the observations.
+"""One analysis: samples of the state given the observations.
 
     x ~ p(x | y, context),        or without observations        x ~ p(x | context), a forecast.
 
@@ -6,8 +6,7 @@ A sampler follows a denoiser down to noise level 0, and guidance bends the denoi
 observations on the way. There is no forecast step: what is known of the past is in the context.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,13 +16,10 @@ from stormda.assimilation.guidance.base import Guidance, Guided
 from stormda.assimilation.guidance.mmps import mmps
 from stormda.assimilation.observation import Observation, Operator
 from stormda.assimilation.randomness import Noise
-from stormda.assimilation.samplers import Sampler, heun
+from stormda.assimilation.samplers import Denoise, Sampler, heun
 
 Monitor = Callable[[float, Mapping[str, Tensor]], None]
 """Is told the noise level and the diagnostics of the guidance, each `(m,)`, at every call."""
-
-ContextBuilder = Callable[[int, Sequence[Tensor]], Mapping[str, object]]
-"""Builds a context from the number of the cycle and the past states, the oldest first."""
 
 
 @torch.no_grad()
@@ -78,14 +74,33 @@ def assimilate(
     if observation is not None:
         _check_operator(prior, observation, len(chosen), transform)
     noise = Noise.drawn_from(generator)
+
+    def guide(x: Tensor, sigma: Tensor) -> Guided:
+        if observation is None:
+            return Guided(x_hat=prior(x, sigma, **context))
+        return guidance(prior, x, sigma, observation, context, transform)
+
+    def source(step: int) -> Tensor:
+        return noise.normals(
+            prior.shape, members=chosen, step=step, dtype=prior.dtype, device=prior.device
+        )
+
+    return sampler(_watched(guide, prior, context, chosen, monitor), source)
+
+
+def _watched(
+    guide: Callable[[Tensor, Tensor], Guided],
+    prior: Denoiser,
+    context: Mapping[str, object],
+    chosen: Sequence[int],
+    monitor: Monitor | None,
+) -> Denoise:
+    """Return the guided denoiser, whose every answer is checked and reported."""
     levels: set[float] = set()
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         levels.add(sigma.item())
-        if observation is None:
-            guided = Guided(x_hat=prior(x, sigma, **context))
-        else:
-            guided = guidance(prior, x, sigma, observation, context, transform)
+        guided = guide(x, sigma)
         if guided.x_hat.shape != x.shape:
             raise ValueError(
                 f"prior: expected states {tuple(x.shape)}, got {tuple(guided.x_hat.shape)}"
@@ -97,86 +112,7 @@ def assimilate(
             monitor(sigma.item(), guided.diagnostics)
         return guided.x_hat
 
-    def source(step: int) -> Tensor:
-        return noise.normals(
-            prior.shape, members=chosen, step=step, dtype=prior.dtype, device=prior.device
-        )
-
-    return sampler(denoise, source)
-
-
-def cycle(
-    prior: Denoiser,
-    observations: Iterable[Observation | None],
-    *,
-    history: Sequence[Tensor],
-    context: ContextBuilder,
-    members: int | Sequence[int],
-    generator: torch.Generator,
-    guidance: Guidance = mmps(),  # noqa: B008
-    sampler: Sampler = heun(steps=64),  # noqa: B008
-    transform: Operator | None = None,
-    monitor: Monitor | None = None,
-) -> Iterator[Tensor]:
-    """Assimilate a stream of observations, each analysis conditioned on those before it.
-
-    The analyses come one by one, as the observations do: nothing ahead of the present is asked
-    for. Each member carries its own history, so that the ensemble keeps its spread, and draws from
-    `p(x_k | its own past, y_k)`. How likely `y_k` makes that past is not weighed: this is a
-    particle filter with the optimal proposal and equal weights, close to the exact filter where a
-    state is well known from its past and the present observations.
-
-    Args:
-        prior: The denoiser.
-        observations: What was observed in each cycle; None where nothing was.
-        history: The states before the first cycle, the oldest first, each `(members, *shape)`. As
-            many are kept throughout.
-        context: Builds the denoiser's context from the number of the cycle and the past states.
-        members: How many members, or which.
-        generator: One number is drawn from it in each cycle.
-        guidance: How observations act.
-        sampler: How the noise level falls.
-        transform: Takes the denoiser's (normalised) states to those that the operators observe.
-        monitor: Is called after each guided denoising.
-
-    Yields:
-        The analyses of each cycle, with shape `(members, *prior.shape)`.
-
-    Examples:
-        A random walk with steps N(0, 1), of which the first two positions are seen exactly:
-
-        >>> from stormda.assimilation import DiagonalError
-        >>> class Walk:
-        ...     shape, dtype, device = (1,), torch.float32, torch.device("cpu")
-        ...     def __call__(self, x, sigma, *, before):
-        ...         return before + (x - before) / (1 + sigma**2)
-        >>> error = DiagonalError(0.01)
-        >>> seen = [Observation(torch.tensor([y]), lambda x: x, error) for y in (3.0, 4.0)]
-        >>> for x in cycle(
-        ...     Walk(), [*seen, None], members=2000, history=[torch.zeros(2000, 1)],
-        ...     context=lambda k, past: {"before": past[-1]}, sampler=heun(steps=32),
-        ...     generator=torch.Generator().manual_seed(0),
-        ... ):
-        ...     print(f"{x.mean():.1f} +- {x.std():.1f}")
-        3.0 +- 0.0
-        4.0 +- 0.0
-        4.0 +- 1.0
-    """
-    past = deque(history, maxlen=len(history))
-    for k, observation in enumerate(observations):
-        analysis = assimilate(
-            prior,
-            observation,
-            members=members,
-            generator=generator,
-            guidance=guidance,
-            sampler=sampler,
-            context=context(k, tuple(past)),
-            transform=transform,
-            monitor=monitor,
-        )
-        past.append(analysis)
-        yield analysis
+    return denoise
 
 
 def _chosen(members: int | Sequence[int]) -> list[int]:

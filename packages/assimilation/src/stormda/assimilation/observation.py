@@ -1,73 +1,22 @@
 """Observations: numbers, the operator that predicts them, and the law of their error.
 
-    y = A(x) + e,        e ~ N(0, R),        R = diag(std^2).
+    y = A(x) + e,        e ~ p(e), for example N(0, R).
 
 The operator is any differentiable function in plain torch; `stormda.assimilation.operators` has
-the common ones. The state it receives is physical where `assimilate` is given a `transform`.
+the common ones, `stormda.assimilation.errors` the laws of the error. The state it receives is
+physical where `assimilate` is given a `transform`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log, pi
 
 import torch
 from torch import Tensor
 
+from stormda.assimilation.errors import ObservationError
+
 Operator = Callable[[Tensor], Tensor]
 """A differentiable map of states `(m, *shape)` to predicted observations `(m, p)`."""
-
-
-@dataclass(frozen=True, eq=False)
-class DiagonalError:
-    """Independent Gaussian errors of observation.
-
-    Examples:
-        >>> error = DiagonalError(0.5)
-        >>> error.whiten(torch.tensor([1.0, -2.0])), error.solve(torch.tensor([1.0, -2.0]))
-        (tensor([ 2., -4.]), tensor([ 4., -8.]))
-
-        With standard deviation 0.5 the density at zero is 2 / sqrt(2 pi), for each of two numbers:
-
-        >>> error.log_prob(torch.zeros(1, 2))
-        tensor([-0.4516])
-    """
-
-    std: Tensor | float
-    """The standard deviation in the units of the observation: one number, or one each `(p,)`."""
-
-    def __post_init__(self) -> None:
-        std = self._std()
-        if std.ndim > 1:
-            raise ValueError(f"std: expected a number or shape (p,), got {tuple(std.shape)}")
-        wrong = ~(torch.isfinite(std) & (std > 0))
-        if wrong.any():
-            raise ValueError(
-                f"std: expected positive finite numbers, got {std[wrong].flatten()[0].item():g}"
-            )
-
-    def _std(self) -> Tensor:
-        if isinstance(self.std, Tensor):
-            return self.std
-        return torch.tensor(self.std, dtype=torch.float64)
-
-    @property
-    def variance(self) -> Tensor:
-        """The diagonal of `R`, without dimensions or with shape `(p,)`."""
-        return self._std() ** 2
-
-    def whiten(self, residual: Tensor) -> Tensor:
-        """Return `R^(-1/2) residual`, in the shape `(..., p)` of the residual."""
-        return residual / self._std().to(residual)
-
-    def solve(self, residual: Tensor) -> Tensor:
-        """Return `R^-1 residual`, in the shape `(..., p)` of the residual."""
-        return residual / self.variance.to(residual)
-
-    def log_prob(self, residual: Tensor) -> Tensor:
-        """Return the logarithm of the density of residuals `(..., p)`, with shape `(...)`."""
-        log_std = self._std().to(residual).log().expand(residual.shape[-1])
-        squares = self.whiten(residual).square() + log(2 * pi)
-        return -0.5 * squares.sum(-1) - log_std.sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +24,7 @@ class Observation:
     """Observed numbers with what is needed to compare a state with them.
 
     Examples:
-        >>> from stormda.assimilation import select
+        >>> from stormda.assimilation import DiagonalError, select
         >>> seen = Observation(torch.tensor([3.0]), select(torch.tensor([1])), DiagonalError(0.1))
         >>> seen.innovation(seen.operator(torch.tensor([[7.0, 1.0, 9.0]])))
         tensor([[2.]])
@@ -87,7 +36,7 @@ class Observation:
     operator: Operator
     """Predicts the observations `(m, p)` of states `(m, *shape)`; differentiable."""
 
-    error: DiagonalError
+    error: ObservationError
     """The law of the error of observation."""
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ streams never overlap and none has a state to keep.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -68,10 +69,7 @@ class Noise:
             dtype: The data type of the result.
             device: The device of the result.
         """
-        philox = np.random.Philox(key=self.key, counter=[0, 0, step, member])
-        precision = np.float64 if dtype is torch.float64 else np.float32
-        numbers = np.random.Generator(philox).standard_normal(tuple(shape), dtype=precision)
-        return torch.as_tensor(numbers).to(device=device, dtype=dtype)
+        return self.normals(shape, members=[member], step=step, dtype=dtype, device=device)[0]
 
     def normals(
         self,
@@ -83,6 +81,14 @@ class Noise:
         device: torch.device | str = "cpu",
     ) -> Tensor:
         """Return the noise of several members, stacked: `(len(members), *shape)`."""
-        return torch.stack(
-            [self.normal(shape, member=m, step=step, dtype=dtype, device=device) for m in members]
-        )
+        precision = np.float64 if dtype is torch.float64 else np.float32
+        numbers = np.empty((len(members), prod(shape)), dtype=precision)
+        philox = np.random.Philox(key=self.key)
+        generator, state = np.random.Generator(philox), philox.state
+        for row, member in zip(numbers, members, strict=True):
+            # to set the counter takes a fifth of the time of a generator of its own
+            state["state"]["counter"][:] = (0, 0, step, member)
+            philox.state = state
+            generator.standard_normal(out=row, dtype=precision)
+        stacked = torch.from_numpy(numbers).reshape(len(members), *shape)
+        return stacked.to(device=device, dtype=dtype)

@@ -28,6 +28,10 @@ NoiseSource = Callable[[int], Tensor]
 """White noise `(m, *shape)` for a step."""
 
 
+Levels = Callable[[int], list[float]]
+"""Noise levels, falling and above 0, for a number of steps."""
+
+
 class Sampler(Protocol):
     """A way to draw samples with a denoiser."""
 
@@ -51,6 +55,10 @@ class Schedule:
     rho: float = 7.0
     """How much closer the levels lie near `sigma_min` (1 spaces them evenly)."""
 
+    levels: Levels | None = None
+    """Other noise levels, as a function of the number of steps (`vp_levels`, `rectified_levels`):
+    the three numbers above are then not used."""
+
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps: expected a positive count, got {self.steps}")
@@ -71,6 +79,8 @@ class Schedule:
             >>> Schedule(steps=3, sigma_min=1.0, sigma_max=9.0, rho=2.0).sigmas()
             [9.0, 4.0, 1.0]
         """
+        if self.levels is not None:
+            return self.levels(self.steps)
         if self.steps == 1:
             return [self.sigma_max]
         top, bottom = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)

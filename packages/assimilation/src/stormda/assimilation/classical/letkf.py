@@ -11,11 +11,25 @@ the mean and varies smoothly from column to column.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stormda.assimilation.classical.localization import gaspari_cohn
+from stormda.assimilation.classical.spread import relax_spread
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The observations near some columns: as many for each, the far ones among them weighing 0."""
+
+    index: Tensor
+    """Which observations, int64 with shape `(columns, k)`."""
+
+    distance: Tensor
+    """How far they are, with shape `(columns, k)`; at least the radius where one is not meant."""
+
 
 _CHUNK = 1024
 """Columns updated at once: bounds the memory of distances and weights."""
@@ -28,7 +42,7 @@ def letkf(
     y: Tensor,
     variance: Tensor,
     *,
-    distance: Tensor | Callable[[slice], Tensor],
+    distance: Tensor | Callable[[slice], Tensor] | Callable[[slice], Neighbours],
     radius: float,
     inflation: float = 1.0,
     rtps: float = 0.0,
@@ -48,7 +62,8 @@ def letkf(
         variance: Their error variances, a number or shape `(p,)`.
         distance: From columns to observations, with shape `(columns, p)`, or a function that
             returns the rows of it which a slice asks for (nothing of size columns x p is then
-            ever held). Zeros localise nothing.
+            ever held), or for many observations only the `Neighbours` of these columns. Zeros
+            localise nothing.
         radius: Where an observation stops to act, in the units of the distance (Gaspari-Cohn).
         inflation: Multiplies the background's deviations from its mean.
         rtps: The share, 0 to 1, by which the spread goes back to that of the background.
@@ -76,10 +91,15 @@ def letkf(
     for start in range(0, ensemble.shape[1], _CHUNK):
         columns = slice(start, start + _CHUNK)
         far = distance[columns] if isinstance(distance, Tensor) else distance(columns)
-        weights = _weights(y_deviation, innovation, gaspari_cohn(far.double(), radius) * precision)
+        if isinstance(far, Neighbours):
+            trust = gaspari_cohn(far.distance.double(), radius) * precision[far.index]
+            weights = _local_weights(y_deviation[:, far.index], innovation[far.index], trust)
+        else:
+            trust = gaspari_cohn(far.double(), radius) * precision
+            weights = _weights(y_deviation, innovation, trust)
         increment = weights.mT @ deviation[:, columns].transpose(0, 1)
         analysis[:, columns] = (mean[columns] + increment.transpose(0, 1)).to(ensemble.dtype)
-    return _relax(analysis, ensemble, rtps) if rtps > 0 else analysis
+    return relax_spread(analysis, ensemble, rtps) if rtps > 0 else analysis
 
 
 def _weights(y_deviation: Tensor, innovation: Tensor, precision: Tensor) -> Tensor:
@@ -87,20 +107,24 @@ def _weights(y_deviation: Tensor, innovation: Tensor, precision: Tensor) -> Tens
     m = len(y_deviation)
     pairs = (y_deviation[:, None] * y_deviation).reshape(m * m, -1)
     hessian = (precision @ pairs.mT).reshape(-1, m, m)
+    return _solve(hessian, (precision * innovation) @ y_deviation.mT)
+
+
+def _local_weights(y_deviation: Tensor, innovation: Tensor, precision: Tensor) -> Tensor:
+    """Return the same for columns with observations of their own, `(m, c, k)` and `(c, k)`."""
+    near = y_deviation.transpose(0, 1)
+    weighted = near * precision[:, None]
+    return _solve(weighted @ near.mT, (weighted @ innovation[..., None])[..., 0])
+
+
+def _solve(hessian: Tensor, projected: Tensor) -> Tensor:
+    m = hessian.shape[-1]
     values, vectors = torch.linalg.eigh(hessian)
     values = values.clamp(min=0) + (m - 1)
-    projected = (precision * innovation) @ y_deviation.mT
     w = vectors @ ((vectors.mT @ projected[..., None]) / values[..., None])
     root = vectors * ((m - 1) / values).sqrt()[:, None] @ vectors.mT
     weights: Tensor = w + root
     return weights
-
-
-def _relax(analysis: Tensor, background: Tensor, share: float) -> Tensor:
-    """Relax the analysis spread to the background's: a factor at each point."""
-    mean, std = analysis.mean(0), analysis.std(0)
-    factor = torch.where(std > 0, 1 + share * (background.std(0) / std - 1), 1.0)
-    return mean + factor * (analysis - mean)
 
 
 def _check(ensemble: Tensor, predicted: Tensor, y: Tensor, inflation: float, rtps: float) -> None:

@@ -9,53 +9,18 @@ For a nonlinear `h` the minimum of the cost
 is sought by Gauss-Newton steps of the same form, each halved until it lowers the cost.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from stormda.assimilation.covariance import Covariance
 from stormda.assimilation.guidance.base import linearize_operator
 from stormda.assimilation.observation import Observation, Operator
 
 _HALVINGS = 10
 """The shortest step tried is a thousandth of Gauss and Newton's."""
-
-
-class Covariance(Protocol):
-    """What is asked of a covariance of `n` numbers; a dense tensor `(n, n)` has it."""
-
-    def __matmul__(self, other: Tensor, /) -> Tensor:
-        """Return the product with columns `(n, k)`."""
-
-    def diagonal(self) -> Tensor:
-        """Return the variances, with shape `(n,)`."""
-
-
-@dataclass(frozen=True, eq=False)
-class LowRank:
-    """A covariance of few directions and white noise: `factors factors^T + diag(variance)`.
-
-    Examples:
-        >>> covariance = LowRank(torch.tensor([[1.0], [2.0]]), torch.tensor([0.5, 0.5]))
-        >>> covariance @ torch.eye(2)
-        tensor([[1.5000, 2.0000],
-                [2.0000, 4.5000]])
-    """
-
-    factors: Tensor
-    """The directions, scaled by their standard deviations, with shape `(n, r)`."""
-
-    variance: Tensor
-    """The variances of the rest, with shape `(n,)`."""
-
-    def __matmul__(self, other: Tensor, /) -> Tensor:
-        """Return the product with columns `(n, k)`."""
-        return self.factors @ (self.factors.mT @ other) + self.variance[:, None] * other
-
-    def diagonal(self) -> Tensor:
-        """Return the variances, with shape `(n,)`."""
-        return self.factors.square().sum(-1) + self.variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +64,18 @@ def optimal_interpolation(
     if iterations < 1:
         raise ValueError(f"iterations: expected a positive count, got {iterations}")
     x, dual = background, torch.zeros_like(background).flatten()
+
+    def misfit(residual: Tensor) -> Tensor:
+        return observation.error.whiten(residual).square().sum()
+
     for _ in range(iterations):
         jacobian, predicted = jacobian_of(observation.operator, x)
         spread = covariance @ jacobian.mT
-        error = observation.error.variance.to(background).expand(len(predicted))
-        factor = torch.linalg.cholesky(jacobian @ spread + error.diag())
-        misfit = observation.innovation(predicted) + jacobian @ (x - background).flatten()
-        target = jacobian.mT @ torch.cholesky_solve(misfit[:, None], factor)[:, 0]
-        x, dual = _descend(background, covariance, observation, dual, target)
+        error = observation.error.apply(torch.eye(len(predicted)).to(background))
+        factor = torch.linalg.cholesky(jacobian @ spread + error)
+        departure = observation.innovation(predicted) + jacobian @ (x - background).flatten()
+        target = jacobian.mT @ torch.cholesky_solve(departure[:, None], factor)[:, 0]
+        x, dual, _ = descend(background, covariance, observation, dual, target, misfit)
     gain = torch.linalg.solve_triangular(factor, spread.mT, upper=False)
     variance = covariance.diagonal() - gain.square().sum(0)
     return GaussianAnalysis(mean=x, variance=variance.reshape(background.shape))
@@ -128,25 +97,38 @@ def jacobian_of(operator: Operator, x: Tensor) -> tuple[Tensor, Tensor]:
     return line.adjoint(torch.eye(p).to(predicted)).flatten(1), predicted
 
 
-def _descend(
+def descend(
     background: Tensor,
     covariance: Covariance,
     observation: Observation,
     dual: Tensor,
     target: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Go from `dual` towards `target` as far as the cost falls; the state is `x_b + B dual`."""
+    misfit: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Go from `dual` towards `target` as far as the cost falls; the state is `x_b + B dual`.
+
+    Args:
+        background: The background state, with shape `(*shape)`.
+        covariance: The covariance `B` of its error.
+        observation: What was observed.
+        dual: Where to start, with shape `(n,)`.
+        target: Where a full Gauss-Newton step ends, with shape `(n,)`.
+        misfit: Twice the cost of residuals `(p,)`.
+
+    Returns:
+        The state reached, its `dual`, and twice its cost.
+    """
 
     def evaluate(dual: Tensor) -> tuple[Tensor, Tensor]:
         increment = (covariance @ dual[:, None])[:, 0]
         x = background + increment.reshape(background.shape)
         residual = observation.innovation(observation.operator(x[None])[0])
-        return x, dual @ increment + observation.error.whiten(residual).square().sum()
+        return x, dual @ increment + misfit(residual)
 
     start, cost = evaluate(dual)
     for halving in range(_HALVINGS):
         candidate = torch.lerp(dual, target, 0.5**halving)
         x, lower = evaluate(candidate)
         if lower <= cost:
-            return x, candidate
-    return start, dual
+            return x, candidate, lower
+    return start, dual, cost

@@ -17,6 +17,7 @@ from torch import Tensor
 from stormda.assimilation.denoiser import Denoiser, linearize
 from stormda.assimilation.guidance.base import Guided, linearize_operator
 from stormda.assimilation.guidance.cg import conjugate_gradients
+from stormda.assimilation.guidance.solve import Solver, solve_innovation
 from stormda.assimilation.observation import Observation, Operator
 
 
@@ -50,6 +51,9 @@ class mmps:
     preconditioner is then `R + c sigma^2 / (c + sigma^2)` and not `R`. It changes the number of
     iterations, not the answer."""
 
+    solve: Solver = conjugate_gradients
+    """How the systems are solved: `gmres` where a learned Jacobian is far from symmetric."""
+
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance: expected a number in (0, 1), got {self.tolerance}")
@@ -76,17 +80,16 @@ class mmps:
         """Return the posterior mean; the diagnostics are `residual` and `iterations`."""
         x_hat, vjp = linearize(denoiser, x, sigma, context or {})
         operator = linearize_operator(observation.operator, x_hat, transform)
-        variance = observation.error.variance.to(operator.predicted)
 
-        def apply(v: Tensor) -> Tensor:
-            return torch.addcmul(
-                variance * v, operator.tangent(vjp(operator.adjoint(v))), sigma**2
-            )
+        def add_spread(r: Tensor, v: Tensor) -> Tensor:
+            return torch.addcmul(r, operator.tangent(vjp(operator.adjoint(v))), sigma**2)
 
-        solution = conjugate_gradients(
-            apply,
+        solution = solve_innovation(
+            observation.error,
             observation.innovation(operator.predicted),
-            diagonal=self._diagonal(variance, sigma),
+            add_spread,
+            self._prior_diagonal(sigma),
+            solve=self.solve,
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
         )
@@ -94,8 +97,8 @@ class mmps:
         diagnostics = {"residual": solution.residual, "iterations": solution.iterations}
         return Guided(x_hat=guided, diagnostics=diagnostics)
 
-    def _diagonal(self, variance: Tensor, sigma: Tensor) -> Tensor:
+    def _prior_diagonal(self, sigma: Tensor) -> Tensor | float:
         if self.prior_variance is None:
-            return variance
-        prior = torch.as_tensor(self.prior_variance).to(variance)
-        return variance + prior * sigma**2 / (prior + sigma**2)
+            return 0.0
+        prior = torch.as_tensor(self.prior_variance).to(sigma)
+        return prior * sigma**2 / (prior + sigma**2)

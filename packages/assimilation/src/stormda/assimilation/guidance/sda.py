@@ -15,6 +15,8 @@ from torch import Tensor
 
 from stormda.assimilation.denoiser import Denoiser, linearize
 from stormda.assimilation.guidance.base import Guided, linearize_operator
+from stormda.assimilation.guidance.cg import conjugate_gradients
+from stormda.assimilation.guidance.solve import solve_innovation
 from stormda.assimilation.observation import Observation, Operator
 
 
@@ -54,6 +56,14 @@ class sda:
         """Return the posterior mean; there are no diagnostics."""
         x_hat, vjp = linearize(denoiser, x, sigma, context or {})
         operator = linearize_operator(observation.operator, x_hat, transform)
-        variance = observation.error.variance.to(operator.predicted) + self.gamma * sigma**2
-        v = observation.innovation(operator.predicted) / variance
-        return Guided(x_hat=torch.addcmul(x_hat, vjp(operator.adjoint(v)), sigma**2))
+        white = self.gamma * sigma**2
+        solution = solve_innovation(
+            observation.error,
+            observation.innovation(operator.predicted),
+            lambda r, v: torch.addcmul(r, v, white),
+            white,
+            solve=conjugate_gradients,
+            tolerance=1e-5,
+            max_iterations=50,
+        )
+        return Guided(x_hat=torch.addcmul(x_hat, vjp(operator.adjoint(solution.v)), sigma**2))

@@ -1,5 +1,20 @@
-"""Test systems: small models of fluids in which the truth is known because we made it."""
+"""Test systems: small models in which the truth is known because we made it."""
 
+from stormda.assimilation.systems.base import System, nature_run, runge_kutta
+from stormda.assimilation.systems.kuramoto_sivashinsky import KuramotoSivashinsky
+from stormda.assimilation.systems.linear_gaussian import LinearGaussian, advected_ring
+from stormda.assimilation.systems.lorenz import Lorenz63, Lorenz96
 from stormda.assimilation.systems.sqg import SQG, SQGConfig
 
-__all__ = ["SQG", "SQGConfig"]
+__all__ = [
+    "SQG",
+    "KuramotoSivashinsky",
+    "LinearGaussian",
+    "Lorenz63",
+    "Lorenz96",
+    "SQGConfig",
+    "System",
+    "advected_ring",
+    "nature_run",
+    "runge_kutta",
+]

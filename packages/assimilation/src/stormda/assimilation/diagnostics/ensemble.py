@@ -49,6 +49,17 @@ def rmse(estimate: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tens
     return weighted_mean((estimate - truth).square(), weights).sqrt()
 
 
+def mae(estimate: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean absolute error of one estimate `(*shape)`, in its units.
+
+    Examples:
+        >>> mae(torch.tensor([1.0, 2.0]), torch.tensor([4.0, 6.0]))
+        tensor(3.5000)
+    """
+    _check_same_shape("estimate", estimate, truth)
+    return weighted_mean((estimate - truth).abs(), weights)
+
+
 def bias(estimate: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean of `estimate - truth`, both with shape `(*shape)`, in their units.
 
