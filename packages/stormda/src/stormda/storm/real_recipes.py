@@ -63,7 +63,7 @@ def era5_uk(variables: tuple[str, ...]) -> FileRecipe:
     return FileRecipe(
         network=StormConfig(
             variables=variables,
-            history=3,
+            history=5,
             patch=(4, 4),
             width=64,
             heads=4,
