@@ -38,6 +38,7 @@ from stormda.storm.config import StormConfig
 from stormda.storm.cycler import Cycler
 from stormda.storm.disturbance import HistoryError
 from stormda.storm.files import window_targets
+from stormda.storm.filtering import FilterSettings
 from stormda.storm.frames import Frames, Times, read_frames
 from stormda.storm.objective import NoiseLevels
 from stormda.storm.prior import Storm
@@ -52,6 +53,7 @@ NAME, OBSERVED = "swh", "significant_wave_height"
 HOUR = np.timedelta64(3600, "s")
 BLOCK, EMBARGO = 12, 3
 HISTORY, MEMBERS, WINDOWS = 2, 16, 500
+FILTER = FilterSettings(error_factor=1.0, cohesion=0.0, steps=12, sigma_max=40.0)
 SEED = 200
 GAP_SECONDS = 300.0
 
@@ -229,7 +231,11 @@ def storm(
     errors = np.full(len(record.table), settings["altimeter_error"])
     altimeter = replace(record.table, error=errors)
     config = AssimilationConfig(
-        members=MEMBERS, seed=SEED, history_error=0.3, inflation=settings["inflation"]
+        members=MEMBERS,
+        seed=SEED,
+        history_error=0.3,
+        inflation=settings["inflation"],
+        filter=FILTER,
     )
     past = disturbed(priors[0], frames, config)
     for hour in range(HISTORY, len(frames.times)):
