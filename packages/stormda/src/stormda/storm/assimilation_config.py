@@ -33,13 +33,9 @@ class AssimilationConfig:
     inflation: float = 1.0
     """Factor on the prior's departures from its forecast (see `present`)."""
 
-    adaptation: float = 0.2
-    """Gain with which the expected error of the past follows the innovations, where the prior has
-    modes (see `innovations`); 0 keeps it in proportion to the spread."""
-
     filter: FilterSettings = field(
         default_factory=lambda: FilterSettings(
-            error_factor=0.8, cohesion=0.5, steps=16, sigma_max=80.0
+            error_factor=0.8, cohesion=0.5, steps=20, sigma_max=80.0
         )
     )
     """How every analysis is sampled. Structures of many cells show through noise that drowns each
@@ -54,8 +50,6 @@ class AssimilationConfig:
             raise ValueError(
                 f"history_error: expected a number that is not negative, got {self.history_error}"
             )
-        if not 0 <= self.adaptation <= 1:
-            raise ValueError(f"adaptation: expected a gain in [0, 1], got {self.adaptation}")
         for name in ("gross", "inflation"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")

@@ -28,7 +28,7 @@ from stormda.storm.assimilation_inputs import (
     step_of,
 )
 from stormda.storm.config import to_dict
-from stormda.storm.cycler import FACTOR, Cycler
+from stormda.storm.cycler import Cycler
 from stormda.storm.frames import Times
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
@@ -105,8 +105,6 @@ def assimilate_files(
     cycler = Cycler(prior, table, times, config)
     done = len(writer.completed())
     cycler.past = _resumed(writer, initial_past(prior, history, times[0], config), done, prior)
-    if done:
-        cycler.factor = writer.read(done - 1).metadata[FACTOR]
     for cycle in range(done, len(times)):
         analysis, account = cycler.step(cycle)
         writer.write(cycle, times[cycle], _named(prior, analysis), metadata=account)

@@ -18,7 +18,6 @@ from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import filled, step_of
 from stormda.storm.filtering import drawn_together, expected_error, sample_present
 from stormda.storm.frames import Times, clock_features
-from stormda.storm.innovations import followed, innovation_ratio
 from stormda.storm.present import Present
 from stormda.storm.prior import Storm
 from stormda.storm.real_observations import Expected, as_observation, background_check
@@ -26,10 +25,6 @@ from stormda.storm.streams import stream
 
 CYCLE = 2
 """What random numbers are for, beside those of `assimilation_inputs`."""
-
-
-FACTOR = "error_factor"
-"""Name of the factor on the expected error in the account of a cycle."""
 
 
 class Cycler:
@@ -52,7 +47,6 @@ class Cycler:
         )
         self.grid, self.variables = prior.grid, prior.config.variables
         self.past: Tensor
-        self.factor = 1.0
 
     def step(self, cycle: int) -> tuple[Tensor, dict[str, Any]]:
         """Sample the analysis of a cycle, and return it with the account of its observations."""
@@ -60,29 +54,21 @@ class Cycler:
         now = self.present(clock)
         half = step_of(self.prior) / 2
         rows = self.table.window(self.times[cycle] - half, self.times[cycle] + half)
-        forecast, doubt = now.forecast(), now.uncertainty()
         n = self.prior.normalization
-        expected = Expected(forecast, torch.maximum(doubt, n.std * n.increment))
+        doubt = torch.maximum(now.uncertainty(), n.std * n.increment)
+        expected = Expected(now.forecast(), doubt)
         checked = background_check(rows, self.grid, self.variables, expected, self.config.gross)
         seen = as_observation(checked, self.grid, self.variables)
         analysis = self.sample(now, seen, stream(self.config.seed, CYCLE, cycle))
         analysis = filled(self.prior, analysis)
         self.past = torch.cat([self.past[:, 1:], analysis[:, None]], 1)
-        if self.prior.network.modes is not None:
-            ratio = innovation_ratio(checked, self.grid, self.variables, Expected(forecast, doubt))
-            self.factor = followed(self.factor, ratio, self.config.adaptation)
-        account = {
-            "used": len(checked),
-            "refused": len(rows) - len(checked),
-            FACTOR: self.factor,
-        }
-        return analysis, account
+        return analysis, {"used": len(checked), "refused": len(rows) - len(checked)}
 
     def present(self, clock: Tensor | None) -> Present:
         """Return what the past of every member lets expect."""
         settings = self.config.filter
         past = drawn_together(self.past, settings.cohesion)
-        error = self.factor * expected_error(
+        error = expected_error(
             self.past, self.prior.normalization, settings, self.prior.network.valid
         )
         given = self.prior.given(past, error=error, clock=clock)

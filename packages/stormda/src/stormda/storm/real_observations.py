@@ -139,16 +139,9 @@ def background_check(
     """
     if not len(table):
         return table
-    departure, variance = departures(table, grid, variables, expected)
-    return table.where((departure.square() <= limit**2 * variance).numpy(), GROSS)
-
-
-def departures(
-    table: ObservationTable, grid: Grid, variables: Sequence[str], expected: Expected
-) -> tuple[Tensor, Tensor]:
-    """Return y - <H x> and the variance that is expected of it, float64 (observations,) each."""
     operator = cells_of(table, grid, variables)
     predicted = operator(expected.ensemble).double()
     allowed = operator(expected.std[None])[0].double()
     variance = predicted.var(0) + allowed**2 + torch.from_numpy(table.error) ** 2
-    return torch.from_numpy(table.value) - predicted.mean(0), variance
+    departure = torch.from_numpy(table.value) - predicted.mean(0)
+    return table.where((departure.square() <= limit**2 * variance).numpy(), GROSS)
