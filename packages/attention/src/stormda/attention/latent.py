@@ -100,7 +100,7 @@ def latent_answer(q: Tensor, latents: Tensor, state: LinearState) -> Tensor:
         >>> latents = torch.rand(1, 3, 4)
         >>> keys = latent_features(torch.rand(1, 5, 4), latents)
         >>> state = LinearState.from_tokens(keys, torch.ones(1, 5, 2))
-        >>> latent_answer(torch.rand(1, 1, 4), latents, state)
+        >>> latent_answer(torch.rand(1, 1, 4), latents, state).round(decimals=4)
         tensor([[[1., 1.]]])
     """
     with exactly(q):
