@@ -6,8 +6,11 @@ from torch import Tensor
 
 from stormda.grid import PlaneGrid
 from stormda.storm.config import StormConfig
+from stormda.storm.filtering import FilterSettings, expected_error
 from stormda.storm.modes import ModeCovariance, Modes, fit_modes, resampled
 from stormda.storm.network import StormNetwork
+from stormda.storm.normalization import Normalization
+from stormda.storm.prior import Storm
 
 SHAPE = (2, 3, 4)
 
@@ -156,3 +159,34 @@ def test_a_new_network_with_modes_is_the_best_gaussian_forecast_and_denoiser() -
     sigma = torch.tensor([0.5, 1.5], dtype=torch.float64)
     exact = modes.weigh(d, variance / (variance + sigma[:, None].square()))
     torch.testing.assert_close(network(d, sigma, past), exact)
+
+
+def test_the_uncertainty_of_a_prior_is_the_spread_of_its_departures_in_physical_units() -> None:
+    config = StormConfig(variables=("a",), width=16, heads=2, encoder_depth=1, depth=1, modes=3)
+    network = StormNetwork(config, PlaneGrid((8, 8), spacing_m=(1e5, 1e5)))
+    assert network.modes is not None
+    modes = some_modes(3, (1, 8, 8))
+    network.modes.set(modes)
+    one = torch.ones(1, 1, 1)
+    prior = Storm(network.eval(), Normalization(0 * one, 3 * one, 0.5 * one), step_hours=1.0)
+    now = prior.given(torch.zeros(2, 2, 1, 8, 8), error=torch.zeros(1))
+    covariance_of_departures = dense(modes, modes.own)  # an exact history: only their own variance
+    expected = 3 * 0.5 * torch.diagonal(covariance_of_departures).sqrt().reshape(1, 8, 8)
+    torch.testing.assert_close(now.uncertainty().double(), expected, rtol=1e-4, atol=1e-4)
+    # float32 network
+
+
+def test_land_does_not_dilute_the_expected_error() -> None:
+    """Members agree on land, where there is nothing: the spread is that over the sea."""
+    valid = torch.zeros(1, 4, 4, dtype=torch.bool)
+    valid[:, :, :1] = True  # a quarter
+    past = torch.zeros(6, 2, 1, 4, 4)
+    past += torch.randn(6, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * valid
+    one = torch.ones(1, 1, 1)
+    statistics = Normalization(0 * one, one, one)
+    settings = FilterSettings(error_factor=1.0)
+    spread = past[:, -1, :, :, 0].var(0).mean().sqrt()
+    seen = expected_error(past, statistics, settings, valid)
+    torch.testing.assert_close(seen[0], spread)
+    everywhere = expected_error(past, statistics, settings)
+    torch.testing.assert_close(everywhere[0], spread / 2)

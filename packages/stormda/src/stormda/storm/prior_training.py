@@ -121,10 +121,7 @@ def train_on_files(
         claim_folder(folder, run, overwrite=overwrite)
     if comm is not None:
         comm.barrier()
-    torch.manual_seed(recipe.training.seed)
-    network = StormNetwork(recipe.network, store.grid, valid=data.mask).to(device)
-    if network.modes is not None and data.training.modes is not None:
-        network.modes.set(data.training.modes)
+    network = _new_network(recipe, store, data).to(device)
     trainer = Trainer(network, data.training, recipe.training, directory=folder, comm=comm)
     trainer.resume()
     best = None
@@ -153,6 +150,15 @@ def train_on_files(
     if first:
         prior.save(folder / PRIOR)
     return prior
+
+
+def _new_network(recipe: FileRecipe, store: Store, data: TrainingData) -> StormNetwork:
+    """Return the network that a run starts from, the same for the same seed."""
+    torch.manual_seed(recipe.training.seed)
+    network = StormNetwork(recipe.network, store.grid, valid=data.mask)
+    if network.modes is not None and data.training.modes is not None:
+        network.modes.set(data.training.modes)
+    return network
 
 
 @dataclass(frozen=True, eq=False)
