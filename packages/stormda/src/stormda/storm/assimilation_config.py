@@ -35,7 +35,7 @@ class AssimilationConfig:
 
     filter: FilterSettings = field(
         default_factory=lambda: FilterSettings(
-            error_factor=0.8, cohesion=0.5, steps=20, sigma_max=80.0
+            error_factor=0.8, cohesion=0.5, steps=30, sigma_max=80.0
         )
     )
     """How every analysis is sampled. Structures of many cells show through noise that drowns each
