@@ -146,7 +146,7 @@ def _spatial_mean(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def root_mean_square(x: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted root mean square of each variable of (time, variables, rows, cols), (v, 1, 1)."""
+    """Return the root of the weighted mean square over (time, rows, cols), (variables, 1, 1)."""
     squares = (x.square() * weight).sum(dim=(0, 2, 3)) / weight.sum(dim=(0, 2, 3))
     return squares.sqrt()[:, None, None]
 

@@ -8,8 +8,8 @@ given, and s the typical size of a departure. The weight of the second term make
 output F the thing that is fitted, equally at every noise level.
 
 Where a forecast alone is wanted, as in deterministic downscaling, a prior on the gradients of the
-field that it leads to may be added, lambda TV(z + increment m) with TV the mean absolute difference
-of neighbours: the fit is then the maximum a posteriori of the mean.
+field that it leads to may be added, lambda TV(z / increment + m) with TV the mean absolute
+difference of neighbours: the fit is then the maximum a posteriori of the mean.
 
 Source: Karras et al. (2022), eq. 2 and table 1, https://arxiv.org/abs/2206.00364; total variation,
 Rudin, Osher and Fatemi (1992), Physica D 60, as a prior for downscaling after ORBIT-2, Wang et al.

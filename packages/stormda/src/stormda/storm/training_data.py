@@ -1,7 +1,7 @@
 """What a recipe learns from: the frames of its training period, as samples.
 
-A recipe with a coarsening learns what fine fields are like given coarse ones; any other, what comes
-next given what was.
+A recipe with a coarsening learns what fine fields are like given coarse ones; any other, what
+comes next given what was.
 """
 
 from __future__ import annotations

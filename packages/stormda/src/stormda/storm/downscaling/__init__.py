@@ -12,7 +12,7 @@ and CorrDiff, Mardani et al. (2025), https://arxiv.org/abs/2309.15214.
 """
 
 from stormda.storm.downscaling.coarsening import Coarsening, trimmed
-from stormda.storm.downscaling.pairs import CoarsePairs
+from stormda.storm.downscaling.pairs import CoarsePairs, fit_residuals
 from stormda.storm.downscaling.run import DownscalingConfig, downscale_fields, downscale_files
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "DownscalingConfig",
     "downscale_fields",
     "downscale_files",
+    "fit_residuals",
     "trimmed",
 ]

@@ -98,7 +98,7 @@ class Coarsening:
         return self.spread(self.means(x))
 
     def observe(self, x: Tensor) -> Tensor:
-        """Return the means of blocks that exist, (members, variables, rows, cols) to (members, p)."""
+        """Return the means of the blocks that exist, (members, p), of fields (members, ...)."""
         means = self.means(x)
         return means[:, self.known.expand(means.shape[1:])]
 
