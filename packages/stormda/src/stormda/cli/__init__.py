@@ -28,6 +28,9 @@ COMMANDS: MappingProxyType[str, Entry] = MappingProxyType(
             "stormda.cli.assimilate:assimilate",
             "Turn a prior, a history and observations into an ensemble of analyses.",
         ),
+        "downscale": Entry(
+            "stormda.cli.downscale:downscale", "Sample fine fields from coarse ones."
+        ),
         "evaluate": Entry(
             "stormda.cli.evaluate:evaluate", "Score analyses against a truth or observations."
         ),

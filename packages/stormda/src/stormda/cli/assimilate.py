@@ -78,7 +78,7 @@ def assimilate(
     given = {"members": members, "seed": seed, "start": start, "end": end}
     config = AssimilationConfig(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     config = override(config, parse_assignments(assignments))
-    prior = _on_device(Storm.load(prior_file(prior_path)), device)
+    prior = on_device(Storm.load(prior_file(prior_path)), device)
     names = {name: name for name in prior.config.variables} | parse_observed(observed)
     store = open_store(history)
     table = read_observations(observations, variable=list(names.values()), error=error)
@@ -127,6 +127,7 @@ def parse_observed(items: tuple[str, ...]) -> dict[str, str]:
     return dict(item.split("=", 1) for item in items)
 
 
-def _on_device(prior: Storm, device: str) -> Storm:
+def on_device(prior: Storm, device: str) -> Storm:
+    """Return a prior where a `--device` option wants it."""
     chosen = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu"
     return prior.to(chosen)

@@ -36,8 +36,13 @@ def check_history(prior: Storm, store: Store) -> None:
     """Refuse a history that the prior was not trained for.
 
     Raises:
-        ValueError: Where the grid, a variable or its units are others.
+        ValueError: Where the prior does not forecast, or the grid, a variable or its units are
+            others.
     """
+    if prior.provenance["settings"].get("coarsening", 1) > 1:
+        raise ValueError(
+            "prior: expected one that forecasts, got one trained with the recipe downscaling"
+        )
     path = store.paths[0]
     difference = describe_difference(prior.grid, store.grid)
     if difference:

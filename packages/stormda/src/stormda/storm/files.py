@@ -10,6 +10,7 @@ The frames of the training period are held in memory, as float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,16 +103,38 @@ def fit_normalization(frames: Frames, step_hours: float) -> Normalization:
     Raises:
         ValueError: Where a variable never changes or is nowhere known.
     """
-    area = torch.from_numpy(np.array(frames.grid.area))
-    x, valid = frames.values.double(), frames.valid.double()
+    mean, std = fit_climate(frames)
+    x, valid = frames.values.double(), frames.valid
+    target = window_targets(frames.times, step_hours, 1)
+    change = x[target] - x[target - 1]
+    weight = valid[target] * valid[target - 1] * cell_areas(frames)
+    return scaled(frames.variables, mean, std, root_mean_square(change, weight) / std)
+
+
+def fit_climate(frames: Frames) -> tuple[Tensor, Tensor]:
+    """Return the mean of every cell and the size of the departures from it, in float64.
+
+    Returns:
+        Mean, (variables, rows, cols), the mean over all cells where nothing is ever known; and
+        root mean square, (variables, 1, 1).
+    """
+    area, x, valid = cell_areas(frames), frames.values.double(), frames.valid.double()
     count = valid.sum(0)
     mean = (x * valid).sum(0) / count.clamp_min(1)
     mean = torch.where(count > 0, mean, _spatial_mean(mean, area * (count > 0)))
-    std = _scale(x - mean, valid * area)
-    target = window_targets(frames.times, step_hours, 1)
-    change = x[target] - x[target - 1]
-    increment = _scale(change, valid[target] * valid[target - 1] * area) / std
-    for i, name in enumerate(frames.variables):
+    return mean, root_mean_square(x - mean, valid * area)
+
+
+def cell_areas(frames: Frames) -> Tensor:
+    """Return the areas of the cells, float64 (rows, cols)."""
+    return torch.from_numpy(np.array(frames.grid.area))
+
+
+def scaled(
+    variables: Sequence[str], mean: Tensor, std: Tensor, increment: Tensor
+) -> Normalization:
+    """Return a normalisation, refusing fields that never change."""
+    for i, name in enumerate(variables):
         if not (std[i] > 0 and increment[i] > 0):
             raise ValueError(f"{name}: expected a field that changes in time, got a constant one")
     return Normalization(mean.float(), std.float(), increment.float())
@@ -122,8 +145,8 @@ def _spatial_mean(x: Tensor, weight: Tensor) -> Tensor:
     return (x * weight).sum(dim=(-2, -1), keepdim=True) / total
 
 
-def _scale(x: Tensor, weight: Tensor) -> Tensor:
-    """Return the root mean square of each variable of (time, variables, rows, cols), (v, 1, 1)."""
+def root_mean_square(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the root of the weighted mean square over (time, rows, cols), (variables, 1, 1)."""
     squares = (x.square() * weight).sum(dim=(0, 2, 3)) / weight.sum(dim=(0, 2, 3))
     return squares.sqrt()[:, None, None]
 

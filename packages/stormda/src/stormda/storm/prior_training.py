@@ -16,11 +16,9 @@ import copy
 import csv
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -28,8 +26,7 @@ from torch import Tensor
 from stormda.io import Store, atomic_path
 from stormda.parallel import Communicator
 from stormda.storm.config import to_dict
-from stormda.storm.files import FileHistories, fit_normalization
-from stormda.storm.frames import Frames, read_frames
+from stormda.storm.files import FileHistories
 from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import denoising_loss
@@ -39,6 +36,7 @@ from stormda.storm.real_recipes import FileRecipe
 from stormda.storm.settings import first_difference, plain, read_settings, write_settings
 from stormda.storm.streams import stream
 from stormda.storm.training import Progress, Trainer
+from stormda.storm.training_data import TrainingData, load_training_data
 
 PRIOR = "prior.safetensors"
 """Name of the result in the folder of a run."""
@@ -121,7 +119,7 @@ def train_on_files(
         claim_folder(folder, run, overwrite=overwrite)
     if comm is not None:
         comm.barrier()
-    network = _new_network(recipe, store, data).to(device)
+    network = _new_network(recipe, data).to(device)
     trainer = Trainer(network, data.training, recipe.training, directory=folder, comm=comm)
     trainer.resume()
     best = None
@@ -152,80 +150,13 @@ def train_on_files(
     return prior
 
 
-def _new_network(recipe: FileRecipe, store: Store, data: TrainingData) -> StormNetwork:
+def _new_network(recipe: FileRecipe, data: TrainingData) -> StormNetwork:
     """Return the network that a run starts from, the same for the same seed."""
     torch.manual_seed(recipe.training.seed)
-    network = StormNetwork(recipe.network, store.grid, valid=data.mask)
+    network = StormNetwork(recipe.network, data.grid, valid=data.mask)
     if network.modes is not None and data.training.modes is not None:
         network.modes.set(data.training.modes)
     return network
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """Samples for training and validation, and what is known of the fields."""
-
-    training: FileHistories
-    validation: FileHistories | None
-    mask: Tensor | None
-    """True where the fields are always known, (variables, rows, cols); None for everywhere."""
-
-    step_hours: float
-    units: tuple[str, ...]
-
-
-def load_training_data(
-    recipe: FileRecipe, store: Store, device: torch.device | str
-) -> TrainingData:
-    """Read what a recipe learns from.
-
-    Raises:
-        ValueError: Where a variable is not there, or a period holds no sample.
-    """
-    everything = read_frames(store, recipe.network.variables)
-    step_hours = everything.step_hours()
-    frames = _period(everything, recipe.split.training(everything.times), "training")
-    normalization = fit_normalization(frames, step_hours)
-
-    def source(part: Frames, **settings: Any) -> FileHistories:  # noqa: ANN401
-        return FileHistories(
-            part,
-            recipe.network.history,
-            normalization,
-            step_hours=step_hours,
-            clock=recipe.network.clock,
-            season=recipe.season,
-            seed=recipe.training.seed,
-            device=device,
-            **settings,
-        )
-
-    modes = None
-    if recipe.network.modes:
-        exact = source(frames, error=None, superposition=recipe.superposition)
-        modes = exact.fit_modes(recipe.network.modes)
-    held_back = None
-    if recipe.split.validation_hours:
-        chosen = recipe.split.validation(everything.times)
-        part = _period(everything, chosen, "validation")
-        held_back = source(part, error=recipe.error, modes=modes)
-    training = source(frames, error=recipe.error, superposition=recipe.superposition, modes=modes)
-    return TrainingData(
-        training=training,
-        validation=held_back,
-        mask=None if bool(frames.valid.all()) else frames.valid.all(0),
-        step_hours=step_hours,
-        units=frames.units,
-    )
-
-
-def _period(frames: Frames, chosen: Any, name: str) -> Frames:  # noqa: ANN401
-    if not len(chosen):
-        raise ValueError(
-            f"split: expected frames in the {name} period, got none between "
-            f"{frames.times[0]} and {frames.times[-1]}"
-        )
-    return frames.select(np.asarray(chosen))
 
 
 class Best:

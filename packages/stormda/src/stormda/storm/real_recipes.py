@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from stormda.storm.config import StormConfig
@@ -30,6 +30,10 @@ class FileRecipe:
     superposition: Superposition = field(default_factory=Superposition)
     """How samples are superposed."""
 
+    coarsening: int = 1
+    """Cells along each side of the blocks whose means are given, for downscaling; 1 for a prior of
+    what comes next."""
+
     season: bool = True
     """Whether the clock tells the phase of the year; off where no whole year is learned from."""
 
@@ -43,6 +47,13 @@ class FileRecipe:
     def __post_init__(self) -> None:
         if self.validate_every < 1:
             raise ValueError(f"validate_every: expected at least 1, got {self.validate_every}")
+        if self.coarsening < 1:
+            raise ValueError(f"coarsening: expected at least 1, got {self.coarsening}")
+        if self.coarsening > 1 and self.network.history != 1:
+            raise ValueError(
+                "network.history: expected 1 for downscaling, the coarse field, "
+                f"got {self.network.history}"
+            )
 
 
 def fields(variables: tuple[str, ...]) -> FileRecipe:
@@ -89,7 +100,19 @@ def era5_uk(variables: tuple[str, ...]) -> FileRecipe:
     )
 
 
+def downscaling(variables: tuple[str, ...]) -> FileRecipe:
+    """Return the recipe for refining fields four times, from some hundred of them, on a CPU."""
+    start = era5_uk(variables)
+    return replace(
+        start,
+        network=replace(start.network, history=1, modes=200),
+        superposition=Superposition(share=0.5, wander=1.0, length=12.0),
+        coarsening=4,
+        training=replace(start.training, noise=NoiseLevels(mean=-0.3, spread=1.6)),
+    )
+
+
 FILE_RECIPES: MappingProxyType[str, Callable[[tuple[str, ...]], FileRecipe]] = MappingProxyType(
-    {"fields": fields, "era5-uk": era5_uk}
+    {"fields": fields, "era5-uk": era5_uk, "downscaling": downscaling}
 )
 """Recipes by name; each takes the names of the variables."""

@@ -66,6 +66,10 @@ class TrainingConfig:
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     """Noise levels of the objective."""
 
+    variation: float = 0.0
+    """Weight of the total variation of the forecast, a prior for deterministic downscaling; it
+    smooths forecasts, so that samples are drawn around a mean that is none."""
+
     bfloat16: bool = False
     """Compute in bfloat16 (weights, statistics and the loss stay in float32)."""
 
@@ -211,7 +215,14 @@ class Trainer:
         sigma, noise = self._noise(batch)
         batch, sigma, noise = self._share(batch, sigma, noise)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
-            losses = denoising_loss(self.network, self.source.normalization, batch, sigma, noise)
+            losses = denoising_loss(
+                self.network,
+                self.source.normalization,
+                batch,
+                sigma,
+                noise,
+                variation=config.variation,
+            )
         loss = losses.sum() / config.batch
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,85 @@
+"""`stormda downscale`: fine fields from coarse ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from stormda.cli.assimilate import on_device, prior_file
+from stormda.cli.options import (
+    device_option,
+    overwrite_option,
+    parse_assignments,
+    progress_bar,
+    refuse_existing,
+    set_option,
+    show_settings,
+)
+from stormda.io import open_store, sha256
+from stormda.parallel import Interruption
+from stormda.storm.config import override
+from stormda.storm.downscaling import DownscalingConfig, downscale_files
+from stormda.storm.prior import Storm
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="COARSE...")
+@click.option(
+    "--prior",
+    "prior_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of a training with the recipe downscaling, or a prior's file.",
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--members", type=int, help="Size of the ensemble; 1 for the forecast alone.")
+@click.option("--seed", type=int, help="Seed of all noise.")
+@set_option
+@device_option
+@overwrite_option
+def downscale(
+    files: tuple[str, ...],
+    prior_path: Path,
+    out: Path,
+    members: int | None,
+    seed: int | None,
+    assignments: tuple[str, ...],
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Sample fine fields whose block means are the fields of COARSE..., and write them to --out.
+
+    The prior is trained on fine fields: stormda train FINE.nc --recipe downscaling. If it is
+    interrupted, the same command goes on after the last time that was done.
+    """
+    refuse_existing(out, overwrite=overwrite)
+    given = {"members": members, "seed": seed}
+    config = DownscalingConfig(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    config = override(config, parse_assignments(assignments))
+    prior = on_device(Storm.load(prior_file(prior_path)), device)
+    store = open_store(files[0] if len(files) == 1 else list(files))
+    show_settings(config)
+    path = prior_file(prior_path)
+    with Interruption() as interrupted, progress_bar(1, "time") as bar:
+
+        def report(done: int, count: int, time: np.datetime64) -> None:
+            bar.total = count
+            bar.set_postfix_str(str(time), refresh=False)
+            bar.update(done - bar.n)
+
+        count = downscale_files(
+            prior,
+            store,
+            out,
+            config,
+            inputs=store.sha256() | {str(path): sha256(path)},
+            overwrite=overwrite,
+            progress=report,
+            interrupted=interrupted,
+        )
+    if count is None:
+        click.echo("interrupted; the same command goes on from here")
+    else:
+        click.echo(f"{count} times\nwrote {out}")

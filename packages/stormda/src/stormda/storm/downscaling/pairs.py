@@ -1,0 +1,100 @@
+"""Training samples for downscaling: a fine field, and what is left of it as coarse means.
+
+The departures of a field from the climate of its cells are taken to coarse means and spread
+smoothly; a sample has that in place of a history, and the field itself as its target.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stormda.storm.downscaling.coarsening import Coarsening
+from stormda.storm.files import (
+    MODES,
+    FileHistories,
+    cell_areas,
+    fit_climate,
+    root_mean_square,
+    scaled,
+)
+from stormda.storm.frames import Frames
+from stormda.storm.modes import Modes, fit_modes
+from stormda.storm.normalization import Normalization
+from stormda.storm.objective import Batch
+from stormda.storm.streams import stream
+from stormda.storm.superposition import Superposition
+
+
+def fit_residuals(frames: Frames, coarsening: Coarsening) -> Normalization:
+    """Return the statistics of frames, with what coarse means leave unknown as the increment.
+
+    Raises:
+        ValueError: Where a variable never changes, or coarse means tell all of it.
+    """
+    mean, std = fit_climate(frames)
+    z = torch.where(frames.valid, (frames.values - mean) / std, 0.0).float()
+    weight = frames.valid * cell_areas(frames)
+    rest = root_mean_square((z - coarsening.smooth(z)).double(), weight)
+    return scaled(frames.variables, mean, std, rest)
+
+
+class CoarsePairs(FileHistories):
+    """A `SampleSource` of fine fields with their smooth coarse fields for a history.
+
+    Args:
+        frames: The frames to learn from; the times between them do not matter.
+        coarsening: The blocks.
+        normalization: From `fit_residuals`.
+        superposition: How samples are superposed; None for not at all.
+        modes: Of what coarse means leave unknown, where there are modes.
+        clock: Whether samples come with calendar features.
+        season: Whether those tell the phase of the year.
+        seed: Of the order of the samples.
+        device: Where samples shall be.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        coarsening: Coarsening,
+        normalization: Normalization,
+        *,
+        superposition: Superposition | None = None,
+        modes: Modes | None = None,
+        clock: bool,
+        season: bool,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(
+            frames,
+            0,
+            normalization,
+            error=None,
+            modes=modes,
+            superposition=superposition,
+            step_hours=1.0,
+            clock=clock,
+            season=season,
+            seed=seed,
+            device=device,
+        )
+        self.coarsening = coarsening
+
+    def samples(self, targets: Tensor, generator: torch.Generator) -> Batch:
+        """Return the samples of some frames, superposed with others by a generator."""
+        z, known = self._superposed(targets[:, None], generator)
+        level = torch.zeros(len(z), z.shape[2], device=self.device)
+        clock = None if self.clock is None else self.clock[targets]
+        valid = None if bool(self.valid.all()) else known[:, 0]
+        return Batch(self.coarsening.smooth(z), z[:, 0], level, clock, valid)
+
+    def fit_modes(self, count: int) -> Modes:
+        """Return the leading modes of what coarse means leave unknown."""
+        repeats = -(-max(4 * count, 1000) // len(self.targets))
+        window = self.targets.repeat(repeats)[:, None]
+        z, known = self._superposed(window, stream(self.seed, MODES))
+        rest = ((z - self.coarsening.smooth(z)) * known)[:, 0]
+        scale = self.normalization.increment
+        return fit_modes(rest, rest / scale, scale, count)
