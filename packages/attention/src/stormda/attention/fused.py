@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stormda.attention.arguments import exactly
 from stormda.attention.features import Feature, relu
-from stormda.attention.state import LinearState, key_weights
+from stormda.attention.packed import answers_by, sums_by
+from stormda.attention.state import LinearState
 
 SIZES = (16, 32, 64, 128)
 """The numbers of features of a head."""
@@ -55,18 +55,7 @@ def fused_sums(
     Raises:
         ValueError: Tokens of a size that there are no kernels for.
     """
-    k, inside = (k, True) if feature is relu else (feature(k), False)
-    _check(k=k, v=v)
-    with exactly(k):
-        w = key_weights(weight, mask, like=k.new_empty((*k.shape[:-1], 0), dtype=torch.float32))
-        each = None if w is None else w.expand(k.shape[:-1])
-        packed = _Sums.apply(k, v, each, inside)  # type: ignore[no-untyped-call]
-        if w is None:
-            c = packed.new_full(k.shape[:-2], k.shape[-2])
-        else:
-            c = w.sum(-1).expand(k.shape[:-2])
-        d = k.shape[-1]
-        return LinearState.unpack(torch.cat([packed, c[..., None]], -1), d=d, e=d)
+    return sums_by(_Sums.apply, _check, k, v, feature=feature, weight=weight, mask=mask)
 
 
 def fused_answers(q: Tensor, state: LinearState, *, feature: Feature = relu) -> Tensor:
@@ -80,13 +69,7 @@ def fused_answers(q: Tensor, state: LinearState, *, feature: Feature = relu) -> 
     Raises:
         ValueError: Tokens of a size that there are no kernels for.
     """
-    q, inside = (q, True) if feature is relu else (feature(q), False)
-    _check(q=q)
-    with exactly(q):
-        kv, z, mean, floor = state.factors()
-        packed = torch.cat([kv.flatten(-2), z, mean, floor[..., None]], -1).float()
-        y: Tensor = _Answers.apply(q, packed, inside)  # type: ignore[no-untyped-call]
-        return y
+    return answers_by(_Answers.apply, _check, q, state, feature=feature)
 
 
 def _check(**tokens: Tensor) -> None:

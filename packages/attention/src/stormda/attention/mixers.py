@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stormda.attention.features import relu
-from stormda.attention.gated import Band, GatedHeads, zero_linear
+from stormda.attention.gated import Attend, Band, GatedHeads, zero_linear
 from stormda.attention.latent import latent_answer, latent_attention, latent_features
 from stormda.attention.linear import linear_attention
 from stormda.attention.local import DepthwiseLocal
@@ -59,106 +59,14 @@ def attend_linearly(
     return state.apply(relu(q)).to(v.dtype)
 
 
-class GlobalLinearAttention(nn.Module):
-    """Attention of all tokens with all tokens at O(n) cost, beside the local branch.
+class GatedMixer(nn.Module):
+    """A mixer of gated heads beside the local branch; subclasses say how the heads attend.
 
-    Examples:
-        >>> mix = GlobalLinearAttention(64, 2)
-        >>> mix(torch.rand(1, 12, 64), shape=(3, 4)).shape
-        torch.Size([1, 12, 64])
-    """
-
-    band: Band | None = Band(step=1, halo=1)
-
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        periodic: tuple[bool, bool] = (False, True),
-        poles: bool = False,
-    ) -> None:
-        super().__init__()
-        self.gated = GatedHeads(width, heads, periodic=periodic, poles=poles)
-
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        shape: tuple[int, int],
-        weight: Tensor | None = None,
-        state: LinearState | None = None,
-    ) -> Tensor:
-        """Return the tokens `(b, n, D)` mixed."""
-        mixed: Tensor = self.gated(
-            x, partial(attend_linearly, weight=weight, state=state), shape=shape
-        )
-        return mixed
-
-    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
-        """Return what the tokens `(b, n, D)` say to all others."""
-        k, v = self.gated.keys(x)
-        return LinearState.from_tokens(relu(k), v, weight=weight)
-
-
-class LatentAttention(nn.Module):
-    """Attention through learned latents at O(n) cost, beside the local branch.
-
-    Examples:
-        >>> mix = LatentAttention(64, 2, latents=16)
-        >>> mix(torch.rand(1, 12, 64), shape=(3, 4)).shape
-        torch.Size([1, 12, 64])
-    """
-
-    band: Band | None = Band(step=1, halo=1)
-
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        latents: int,
-        periodic: tuple[bool, bool] = (False, True),
-        poles: bool = False,
-    ) -> None:
-        super().__init__()
-        self.gated = GatedHeads(width, heads, periodic=periodic, poles=poles)
-        self.latents = nn.Parameter(torch.randn(heads, latents, width // heads))
-        self.latent_norm = HeadNorm(width // heads)
-
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        shape: tuple[int, int],
-        weight: Tensor | None = None,
-        state: LinearState | None = None,
-    ) -> Tensor:
-        """Return the tokens `(b, n, D)` mixed."""
-        latents = self.latent_norm(self.latents)
-
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            if state is None:
-                return latent_attention(q, k, v, latents, weight=weight)
-            return latent_answer(q, latents, state).to(v.dtype)
-
-        mixed: Tensor = self.gated(x, attend, shape=shape)
-        return mixed
-
-    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
-        """Return what the tokens `(b, n, D)` say to all others."""
-        k, v = self.gated.keys(x)
-        features = latent_features(k, self.latent_norm(self.latents))
-        return LinearState.from_tokens(features, v, weight=weight)
-
-
-class FullAttention(nn.Module):
-    """Softmax attention of all tokens with all tokens at O(n^2) cost, beside the local branch.
-
-    Examples:
-        >>> mix = FullAttention(64, 2)
-        >>> mix(torch.rand(1, 12, 64), shape=(3, 4)).shape
-        torch.Size([1, 12, 64])
+    Args:
+        width: Features of a token.
+        heads: Attention heads.
+        periodic: Whether rows and columns close on themselves.
+        poles: Whether rows go on over the poles.
     """
 
     band: Band | None = None
@@ -174,6 +82,16 @@ class FullAttention(nn.Module):
         super().__init__()
         self.gated = GatedHeads(width, heads, periodic=periodic, poles=poles)
 
+    def attend(
+        self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
+    ) -> Attend:
+        """Return the attention that the gate is put on."""
+        raise NotImplementedError
+
+    def beside(self, shape: tuple[int, int], weight: Tensor | None) -> Attend | None:
+        """Return an attention that is added past the gate, if there is one."""
+        return None
+
     def forward(
         self,
         x: Tensor,
@@ -183,12 +101,100 @@ class FullAttention(nn.Module):
         state: LinearState | None = None,
     ) -> Tensor:
         """Return the tokens `(b, n, D)` mixed."""
-        mixed: Tensor = self.gated(x, partial(softmax_attention, weight=weight), shape=shape)
+        mixed: Tensor = self.gated(
+            x,
+            self.attend(shape, weight, state),
+            shape=shape,
+            beside=self.beside(shape, weight),
+        )
         return mixed
 
     def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
-        """Return None: there is no sum that stands for the tokens."""
+        """Return what the tokens `(b, n, D)` say to all others; None if no sum stands for it."""
         return None
+
+
+class GlobalLinearAttention(GatedMixer):
+    """Attention of all tokens with all tokens at O(n) cost, beside the local branch.
+
+    Examples:
+        >>> mix = GlobalLinearAttention(64, 2)
+        >>> mix(torch.rand(1, 12, 64), shape=(3, 4)).shape
+        torch.Size([1, 12, 64])
+    """
+
+    band = Band(step=1, halo=1)
+
+    def attend(
+        self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
+    ) -> Attend:
+        """Return linear attention to the tokens, or to those of a state."""
+        return partial(attend_linearly, weight=weight, state=state)
+
+    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
+        """Return what the tokens `(b, n, D)` say to all others."""
+        k, v = self.gated.keys(x)
+        return LinearState.from_tokens(relu(k), v, weight=weight)
+
+
+class LatentAttention(GatedMixer):
+    """Attention through learned latents at O(n) cost, beside the local branch.
+
+    Examples:
+        >>> mix = LatentAttention(64, 2, latents=16)
+        >>> mix(torch.rand(1, 12, 64), shape=(3, 4)).shape
+        torch.Size([1, 12, 64])
+    """
+
+    band = Band(step=1, halo=1)
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        latents: int,
+        periodic: tuple[bool, bool] = (False, True),
+        poles: bool = False,
+    ) -> None:
+        super().__init__(width, heads, periodic=periodic, poles=poles)
+        self.latents = nn.Parameter(torch.randn(heads, latents, width // heads))
+        self.latent_norm = HeadNorm(width // heads)
+
+    def attend(
+        self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
+    ) -> Attend:
+        """Return attention through the latents, to the tokens or to those of a state."""
+        latents = self.latent_norm(self.latents)
+
+        def through_latents(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if state is None:
+                return latent_attention(q, k, v, latents, weight=weight)
+            return latent_answer(q, latents, state).to(v.dtype)
+
+        return through_latents
+
+    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
+        """Return what the tokens `(b, n, D)` say to all others."""
+        k, v = self.gated.keys(x)
+        features = latent_features(k, self.latent_norm(self.latents))
+        return LinearState.from_tokens(features, v, weight=weight)
+
+
+class FullAttention(GatedMixer):
+    """Softmax attention of all tokens with all tokens at O(n^2) cost, beside the local branch.
+
+    Examples:
+        >>> mix = FullAttention(64, 2)
+        >>> mix(torch.rand(1, 12, 64), shape=(3, 4)).shape
+        torch.Size([1, 12, 64])
+    """
+
+    def attend(
+        self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
+    ) -> Attend:
+        """Return softmax attention to the tokens."""
+        return partial(softmax_attention, weight=weight)
 
 
 class LocalMixing(nn.Module):

@@ -2,16 +2,16 @@
 
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from stormda.attention.features import relu
-from stormda.attention.gated import Attend, Band, GatedHeads
-from stormda.attention.mixers import attend_linearly
+from stormda.attention.gated import Attend, Band
+from stormda.attention.mixers import GatedMixer, attend_linearly
 from stormda.attention.state import LinearState
 from stormda.attention.tile import tile_attention
 
 
-class TileAttention(nn.Module):
+class TileAttention(GatedMixer):
     """Softmax attention inside tiles and their halo, beside the local branch.
 
     Examples:
@@ -31,29 +31,29 @@ class TileAttention(nn.Module):
         periodic: tuple[bool, bool] = (False, True),
         poles: bool = False,
     ) -> None:
-        super().__init__()
-        self.gated = GatedHeads(width, heads, periodic=periodic, poles=poles)
+        super().__init__(width, heads, periodic=periodic, poles=poles)
         self.tile, self.halo, self.periodic = tile, halo, periodic
-        self.band: Band | None = _band(tile, halo)
+        self.band = _band(tile, halo)
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        shape: tuple[int, int],
-        weight: Tensor | None = None,
-        state: LinearState | None = None,
-    ) -> Tensor:
-        """Return the tokens `(b, n, D)` mixed."""
-        mixed: Tensor = self.gated(x, _in_tiles(self, shape, weight), shape=shape)
-        return mixed
+    def attend(
+        self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
+    ) -> Attend:
+        """Return softmax attention in tiles."""
+        return self.in_tiles(shape, weight)
 
-    def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
-        """Return None: a token sees its tile alone."""
-        return None
+    def in_tiles(self, shape: tuple[int, int], weight: Tensor | None) -> Attend:
+        """Return the attention of the tiles."""
+        return partial(
+            tile_attention,
+            shape=shape,
+            tile=self.tile,
+            halo=self.halo,
+            periodic=self.periodic,
+            weight=weight,
+        )
 
 
-class TileLinearAttention(nn.Module):
+class TileLinearAttention(TileAttention):
     """Linear attention of all tokens, beside softmax attention in tiles and the local branch.
 
     All three read the same values, and both attentions the same queries and keys:
@@ -66,53 +66,20 @@ class TileLinearAttention(nn.Module):
         torch.Size([1, 12, 64])
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        tile: tuple[int, int],
-        halo: tuple[int, int],
-        periodic: tuple[bool, bool] = (False, True),
-        poles: bool = False,
-    ) -> None:
-        super().__init__()
-        self.gated = GatedHeads(width, heads, periodic=periodic, poles=poles)
-        self.tile, self.halo, self.periodic = tile, halo, periodic
-        self.band: Band | None = _band(tile, halo)
+    def attend(
+        self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
+    ) -> Attend:
+        """Return linear attention to the tokens, or to those of a state."""
+        return partial(attend_linearly, weight=weight, state=state)
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        shape: tuple[int, int],
-        weight: Tensor | None = None,
-        state: LinearState | None = None,
-    ) -> Tensor:
-        """Return the tokens `(b, n, D)` mixed."""
-        far = partial(attend_linearly, weight=weight, state=state)
-        beside = _in_tiles(self, shape, weight)
-        mixed: Tensor = self.gated(x, far, shape=shape, beside=beside)
-        return mixed
+    def beside(self, shape: tuple[int, int], weight: Tensor | None) -> Attend | None:
+        """Return the attention of the tiles."""
+        return self.in_tiles(shape, weight)
 
     def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
         """Return what the tokens `(b, n, D)` say to all others."""
         k, v = self.gated.keys(x)
         return LinearState.from_tokens(relu(k), v, weight=weight)
-
-
-def _in_tiles(
-    mixer: TileAttention | TileLinearAttention, shape: tuple[int, int], weight: Tensor | None
-) -> Attend:
-    """Return the attention of the mixer's tiles."""
-    return partial(
-        tile_attention,
-        shape=shape,
-        tile=mixer.tile,
-        halo=mixer.halo,
-        periodic=mixer.periodic,
-        weight=weight,
-    )
 
 
 def _band(tile: tuple[int, int], halo: tuple[int, int]) -> Band:
