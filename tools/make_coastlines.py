@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 OUT = Path(__file__).parents[1] / "packages/stormda/src/stormda/storm/data/coastlines.npz"
-SHORTEST = 0.6
+SHORTEST = 0.3
 """Extent of the smallest island that is kept [degrees]."""
 
 

@@ -136,8 +136,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 a fault of the program, 2 wrong input, 3 interrupted and ready to "
-    "go on, 128 + n ended by signal n.",
+    epilog="\b\nExamples:\n"
+    "  stormda demo                       see it work, in about three minutes\n"
+    "  stormda inspect FIELDS.nc          know what a file holds\n"
+    "  stormda train FIELDS.nc --variables t2m --out PRIOR\n"
+    "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv --out AN.nc\n"
+    "  stormda evaluate AN.nc --truth FIELDS.nc\n\n"
+    "Exit codes: 0 done, 1 a fault of the program, 2 wrong input, 3 interrupted and "
+    "ready to go on, 128 + n ended by signal n.",
 )
 @click.version_option(package_name="stormda")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
@@ -148,12 +154,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     help="Append everything that is said to this file, with times.",
 )
 def main(quiet: bool, verbose: bool, log_file: Path | None) -> None:
-    """STORM: one-stage generative data assimilation for Earth-system fields.
-
-    \b
-    stormda demo                               see it work, in about three minutes
-    stormda inspect FIELDS.nc                  know what a file holds
-    stormda train FIELDS.nc --variables t2m --out PRIOR
-    stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv --out AN.nc
-    stormda evaluate AN.nc --truth FIELDS.nc
-    """
+    """STORM: one-stage generative data assimilation for Earth-system fields."""

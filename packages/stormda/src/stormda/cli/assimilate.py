@@ -31,8 +31,8 @@ from stormda.storm.prior_training import PRIOR
 @click.command(
     epilog="\b\nExamples:\n"
     "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv --out AN.nc\n"
-    "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv --out AN.nc \\\n"
-    "    --error 0.5 --observed t2m=temperature --members 32 --seed 1"
+    "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv \\\n"
+    "    --out AN.nc --error 0.5 --observed t2m=temperature --members 32 --seed 1"
 )
 @click.option(
     "--prior",

@@ -20,8 +20,8 @@ from stormda.storm.inspection import inspect_file
 def inspect(file: Path, checksum: bool, as_json: bool) -> None:
     """Say what FILE holds: fields, observations, or a prior; and what is wrong with it.
 
-    Problems that do not keep the file from being read are listed with what to do about each. A file
-    that cannot be read ends in exit code 2 and the reason.
+    Problems that do not keep the file from being read are listed with what to do about each. A
+    file that cannot be read ends in exit code 2 and the reason.
     """
     found = inspect_file(file, checksum=checksum)
     result(found.text, found.values, as_json=as_json)

@@ -1,8 +1,8 @@
-"""Fields on maps: the globe in equal areas, regions true at their middle latitude, planes as they are.
+"""Fields on maps: the globe in equal areas, regions true at their middle latitude, planes.
 
-Global fields are drawn in Mollweide's projection, which shows areas as they are; regions on a plane
-where a degree of longitude is cos(latitude) of a degree of latitude. Coasts are Natural Earth's (1 :
-50 million, public domain) and lie in this package: nothing is fetched when a map is drawn.
+Global fields are drawn in Mollweide's projection, which shows areas as they are; regions on a
+plane where a degree of longitude is cos(latitude) of a degree of latitude. Coasts are Natural
+Earth's (1 : 50 million, public domain) and lie in this package: nothing is fetched for a map.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def draw_fields(grid: LatLonGrid | PlaneGrid, panels: Sequence[Panel], unit: str
         if panel.values.shape != grid.shape:
             raise ValueError(f"panels: expected shape {grid.shape}, got {panel.values.shape}")
     rows = -(-len(panels) // 2)
-    figure = Figure(figsize=(9, 3.3 * rows), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, rows * _height(grid)), dpi=110, layout="constrained")
     plain = [p.values for p in panels if not p.centred]
     shared = (min(map(np.nanmin, plain)), max(map(np.nanmax, plain))) if plain else (0.0, 1.0)
     for place, panel in enumerate(panels):
@@ -106,6 +106,15 @@ def edges(centres: Floats) -> Floats:
     """
     middle = (centres[1:] + centres[:-1]) / 2
     return np.r_[2 * centres[0] - middle[0], middle, 2 * centres[-1] - middle[-1]]
+
+
+def _height(grid: LatLonGrid | PlaneGrid) -> float:
+    """Return what a row of maps needs [inches], its colour bar included."""
+    rows, cols = grid.shape
+    if _projection(grid) is not None:
+        return 3.3
+    width = cols * (np.cos(np.radians(np.mean(grid.lat))) if isinstance(grid, LatLonGrid) else 1)
+    return float(np.clip(4.0 * rows / width, 2.0, 5.5)) + 1.0
 
 
 def _projection(grid: LatLonGrid | PlaneGrid) -> str | None:
