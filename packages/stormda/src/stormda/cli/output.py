@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,7 +107,7 @@ class Steps:
 
     def __enter__(self) -> Steps:
         quiet = all(handler.level > logging.INFO for handler in LOG.handlers)
-        if self.shown and not quiet and click.get_text_stream("stderr").isatty():
+        if self.shown and not quiet and sys.stderr.isatty():
             from tqdm import tqdm  # type: ignore[import-untyped]
 
             self._bar = tqdm(total=self.total, unit=self.unit, dynamic_ncols=True, mininterval=1.0)

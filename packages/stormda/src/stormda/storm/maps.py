@@ -37,12 +37,14 @@ class Panel:
         title: What it shows.
         values: (rows, cols); not a number where there is none.
         centred: Whether 0 is the middle of the colours.
+        own: Whether the colours are those of this map alone.
         points: Latitudes and longitudes to mark, or y and x on a plane, (p, 2).
     """
 
     title: str
     values: Floats
     centred: bool = False
+    own: bool = False
     points: Floats | None = None
 
 
@@ -52,7 +54,7 @@ def draw_fields(grid: LatLonGrid | PlaneGrid, panels: Sequence[Panel], unit: str
 
     Args:
         grid: Where they live.
-        panels: What to draw; those that are not centred share their colours.
+        panels: What to draw; those that are neither centred nor on their own share colours.
         unit: For the colour bars.
 
     Raises:
@@ -70,8 +72,8 @@ def draw_fields(grid: LatLonGrid | PlaneGrid, panels: Sequence[Panel], unit: str
             raise ValueError(f"panels: expected shape {grid.shape}, got {panel.values.shape}")
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(9, rows * _height(grid)), dpi=110, layout="constrained")
-    plain = [p.values for p in panels if not p.centred]
-    shared = (min(map(np.nanmin, plain)), max(map(np.nanmax, plain))) if plain else (0.0, 1.0)
+    plain = [p.values for p in panels if not (p.centred or p.own)]
+    shared = _range(np.stack(plain)) if plain else (0.0, 1.0)
     for place, panel in enumerate(panels):
         ax = figure.add_subplot(rows, min(2, len(panels)), place + 1, projection=_projection(grid))
         _draw(ax, grid, panel, shared, unit)
@@ -105,7 +107,12 @@ def edges(centres: Floats) -> Floats:
         [-0.5, 0.5, 1.5, 2.5]
     """
     middle = (centres[1:] + centres[:-1]) / 2
-    return np.r_[2 * centres[0] - middle[0], middle, 2 * centres[-1] - middle[-1]]
+    borders: Floats = np.r_[2 * centres[0] - middle[0], middle, 2 * centres[-1] - middle[-1]]
+    return borders
+
+
+def _range(values: Floats) -> tuple[float, float]:
+    return float(np.nanmin(values)), float(np.nanmax(values))
 
 
 def _height(grid: LatLonGrid | PlaneGrid) -> float:
@@ -129,7 +136,8 @@ def _draw(
     unit: str,
 ) -> None:
     largest = float(np.nanmax(np.abs(panel.values)))
-    low, high = (-largest, largest) if panel.centred else shared
+    chosen = _range(panel.values) if panel.own else shared
+    low, high = (-largest, largest) if panel.centred else chosen
     colours: dict[str, Any] = {
         "cmap": DIVERGING if panel.centred else SEQUENTIAL,
         "vmin": low,
