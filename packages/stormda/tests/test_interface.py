@@ -132,9 +132,9 @@ def test_inspection_finds_observations_that_state_no_error(tmp_path) -> None:
     path = tmp_path / "obs.nc"
     write_observations(path, table)
     text = run("inspect", path).stdout
-    assert "t2m: 3 without an error; pass --error" in text
-    assert "t2m: 1 values outside 100 to 400 K" in text
-    assert "rows: 1 at the place and time of another; count each only once" in text
+    assert "t2m: 2 without an error; pass --error" in text
+    assert "t2m: 1 value outside 100 to 400 K" in text
+    assert "rows: 1 refused: duplicate; see whether that is meant" in text
 
 
 def test_blocks_hold_the_correlation_and_intervals_cover() -> None:
@@ -171,7 +171,11 @@ def test_coasts_are_on_the_map_and_where_they_are() -> None:
     assert figure.axes[0].name == "mollweide"
     assert len(figure.axes[0].lines) == len(coastlines())
     points = np.concatenate(coastlines())
-    for lon, lat in [(18.42, -33.92), (-9.14, 38.7), (151.28, -33.85)]:  # Cape Town, Lisbon, Sydney
+    for lon, lat in [
+        (18.42, -33.92),
+        (-9.14, 38.7),
+        (151.28, -33.85),
+    ]:  # Cape Town, Lisbon, Sydney
         assert np.hypot(*(points - [lon, lat]).T).min() < 0.4
     with pytest.raises(ValueError, match=r"^panels: expected shape \(36, 72\), got \(2, 2\)$"):
         draw_fields(grid("5deg"), [Panel("a", np.ones((2, 2)))], "K")

@@ -99,18 +99,6 @@ def problems_of_observations(table: ObservationTable) -> list[Problem]:
                 Problem(name, "no units", "they are taken to be those of the prior's variable")
             )
         found += _out_of_range(name, table.units.get(name, ""), table.value[rows])
-    key = np.column_stack(
-        [
-            table.time.astype(np.int64),
-            table.position,
-            np.unique(table.variable, return_inverse=True)[1],
-        ]
-    )
-    same = len(key) - len(np.unique(key, axis=0))
-    if same:
-        found.append(
-            Problem("rows", f"{same} at the place and time of another", "count each only once")
-        )
     return found
 
 
@@ -139,5 +127,5 @@ def _out_of_range(name: str, units: str, values: NDArray[np.floating]) -> list[P
     outside = int(((values < low) | (values > high)).sum())
     if not outside:
         return []
-    what = f"{outside} values outside {low:g} to {high:g} {units}"
+    what = f"{outside} value{'s' * (outside > 1)} outside {low:g} to {high:g} {units}"
     return [Problem(name, what, "check the units, the packing and the fill value")]
