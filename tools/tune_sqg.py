@@ -34,13 +34,13 @@ CHOICES = ROOT / "packages/stormda/src/stormda/storm/twin/tuned.toml"
 SEEDS = range(100, 200)
 
 ENSEMBLE = {
-    "radius_km": (2000.0, 3000.0),
+    "radius_km": (1000.0, 1500.0, 2000.0, 3000.0),
     "rtps": (0.3, 0.5, 0.7),
 }
 GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "storm": {"error_factor": (0.35, 0.5), "cohesion": (0.1, 0.2)},
     "letkf": ENSEMBLE,
-    "letkf-storm": {"radius_km": (1500.0, 2000.0, 3000.0), "rtps": (0.1, 0.3, 0.5)},
+    "letkf-storm": {"radius_km": (1000.0, 1500.0, 2000.0), "rtps": (0.1, 0.3, 0.5)},
     "oi": {"damping": (0.0, 0.25, 0.5, 0.75), "scale": (0.25, 0.5, 0.75, 1.0)},
 }
 """Values to try, in the order of tuning: `letkf-storm` forecasts with the choice for `storm`."""

@@ -150,3 +150,22 @@ def test_neighbours_give_what_all_distances_give() -> None:
         letkf(x, predicted, y, distance=neighbours, **settings),
         letkf(x, predicted, y, distance=distance, **settings),
     )
+
+
+def test_neighbours_within_a_radius_give_what_all_distances_give() -> None:
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(5, 30, 2, dtype=torch.float64, generator=g)
+    place, seen = torch.arange(30.0)[:, None], torch.tensor([0.0, 1.0, 2.0, 3.0, 20.0])[:, None]
+    distance = periodic_distance(place, seen, torch.tensor([30.0]))
+    y = torch.randn(5, dtype=torch.float64, generator=g)
+    settings = {"variance": torch.tensor(0.5), "radius": 4.5}
+    predicted = x[:, seen[:, 0].long(), 0]
+    near = letkf(
+        x,
+        predicted,
+        y,
+        distance=lambda some: Neighbours.within(distance[some], settings["radius"]),
+        **settings,
+    )
+    torch.testing.assert_close(near, letkf(x, predicted, y, distance=distance, **settings))
+    assert Neighbours.within(distance, settings["radius"]).index.shape == (30, 4)

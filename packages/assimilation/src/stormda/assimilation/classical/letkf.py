@@ -10,6 +10,8 @@ where `rho` weighs the observations by distance and the root is the symmetric on
 the mean and varies smoothly from column to column.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +31,23 @@ class Neighbours:
 
     distance: Tensor
     """How far they are, with shape `(columns, k)`; at least the radius where one is not meant."""
+
+    @staticmethod
+    def within(distance: Tensor, radius: float) -> Neighbours:
+        """Keep of all observations as many as the column with most of them has in its radius.
+
+        Args:
+            distance: From columns to all observations, with shape `(columns, p)`.
+            radius: Where an observation stops to act, in the units of the distance.
+
+        Examples:
+            >>> Neighbours.within(torch.tensor([[3.0, 1.0, 9.0], [0.0, 8.0, 7.0]]), 5.0).index
+            tensor([[1, 0],
+                    [0, 2]])
+        """
+        most = int((distance < radius).sum(1).amax().clamp_min(1))
+        nearest = distance.topk(most, dim=1, largest=False)
+        return Neighbours(nearest.indices, nearest.values)
 
 
 _CHUNK = 1024

@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from stormda.assimilation import letkf, periodic_distance
+from stormda.assimilation import Neighbours, letkf, periodic_distance
 from stormda.assimilation.systems import SQG
 from stormda.storm.filtering import FilterSettings, OneStageFilter
 from stormda.storm.prior import Storm
@@ -75,21 +75,29 @@ def update(
     rows, cols = background.shape[-2:]
     observation = case.observation(cycle)
     place = torch.arange(rows * cols, device=background.device)
-    points = _position(place, cols)
-    seen = _position(case.observed[cycle].index % (rows * cols), cols)
-    periods = torch.tensor([rows, cols], dtype=points.dtype, device=points.device)
+    seen = case.observed[cycle].index % (rows * cols)
+    across, along = _squared_gaps(rows).to(place.device), _squared_gaps(cols).to(place.device)
+    radius = 1000 * settings.radius_km
+
+    def near(some: slice) -> Neighbours:
+        y, x = place[some] // cols, place[some] % cols
+        squared = across[y][:, seen // cols] + along[x][:, seen % cols]
+        return Neighbours.within(spacing * squared.sqrt(), radius)
+
     columns = letkf(
         rearrange(background, "m v y x -> m (y x) v"),
         observation.operator(background),
         observation.y,
         observation.error.variance,
-        distance=lambda some: spacing * periodic_distance(points[some], seen, periods),
-        radius=1000 * settings.radius_km,
+        distance=near,
+        radius=radius,
         inflation=settings.inflation,
         rtps=settings.rtps,
     )
     return rearrange(columns, "m (y x) v -> m v y x", y=rows)
 
 
-def _position(place: Tensor, cols: int) -> Tensor:
-    return torch.stack([place // cols, place % cols], 1).double()
+def _squared_gaps(count: int) -> Tensor:
+    """Return the squared distances between the points of a ring of unit spacing."""
+    points = torch.arange(count, dtype=torch.float64)[:, None]
+    return periodic_distance(points, points, torch.tensor([float(count)])).square()
