@@ -38,7 +38,7 @@ from stormda.storm.twin.methods import METHODS, load_equipment
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "images" / "gallery"
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
-CYCLES, SHOWN = 14, ("storm", "letkf", "oi")
+CYCLES, SHOWN = 12, ("storm", "letkf", "oi")
 
 
 def save(name: str, figure: Figure) -> None:

@@ -19,7 +19,7 @@ PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("packages/*/
 RUN = ["start.md", "tutorials/files.md", "tutorials/operator.md", "tutorials/prior.md",
        "tutorials/cluster.md", "howto/commands.md"]  # fmt: skip
 """Pages whose `python` and `bash` blocks are executed from top to bottom, in an empty folder.
-`assimilation.md` and the READMEs are executed by tests of the packages and `tools/check_wheels.sh`."""
+`assimilation.md` is executed by a test of its package, READMEs by `tools/check_wheels.sh`."""
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

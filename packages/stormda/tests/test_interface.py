@@ -58,7 +58,7 @@ def test_shells_get_completions(shell: str) -> None:
         prog_name="stormda",
         env={
             "_STORMDA_COMPLETE": f"{shell}_complete",
-            "COMP_WORDS": "stormda ins" if shell == "zsh" else "stormda ins",
+            "COMP_WORDS": "stormda ins",
             "COMP_CWORD": "1" if shell == "zsh" else "ins",
         },
     )

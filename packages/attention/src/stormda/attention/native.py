@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stormda.attention.arguments import exactly
 from stormda.attention.features import Feature, relu
-from stormda.attention.state import LinearState, key_weights
+from stormda.attention.state import LinearState
 
 SOURCE = Path(__file__).parent / "kernels" / "linear.cpp"
 """The source."""
@@ -142,16 +141,7 @@ def native_sums(
     """
     k, inside = (k, True) if feature is relu else (feature(k), False)
     _check(k=k, v=v)
-    with exactly(k):
-        w = key_weights(weight, mask, like=k.new_empty((*k.shape[:-1], 0), dtype=torch.float32))
-        each = None if w is None else w.expand(k.shape[:-1])
-        packed = _Sums.apply(k, v, each, inside)  # type: ignore[no-untyped-call]
-        if w is None:
-            c = packed.new_full(k.shape[:-2], k.shape[-2])
-        else:
-            c = w.sum(-1).expand(k.shape[:-2])
-        d = k.shape[-1]
-        return LinearState.unpack(torch.cat([packed, c[..., None]], -1), d=d, e=d)
+    return packed_sums(_Sums.apply, k, v, weight, mask, relu_inside=inside)
 
 
 def native_answers(q: Tensor, state: LinearState, *, feature: Feature = relu) -> Tensor:
@@ -168,11 +158,7 @@ def native_answers(q: Tensor, state: LinearState, *, feature: Feature = relu) ->
     """
     q, inside = (q, True) if feature is relu else (feature(q), False)
     _check(q=q)
-    with exactly(q):
-        kv, z, mean, floor = state.factors()
-        packed = torch.cat([kv.flatten(-2), z, mean, floor[..., None]], -1).float()
-        y: Tensor = _Answers.apply(q, packed, inside)  # type: ignore[no-untyped-call]
-        return y
+    return packed_answers(_Answers.apply, q, state, relu_inside=inside)
 
 
 def _check(**tokens: Tensor) -> None:
