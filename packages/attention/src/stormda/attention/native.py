@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stormda.attention.features import Feature, relu
+from stormda.attention.packed import packed_answers, packed_sums
 from stormda.attention.state import LinearState
 
 SOURCE = Path(__file__).parent / "kernels" / "linear.cpp"

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stormda.attention.arguments import exactly, key_weights
-from stormda.attention.state import LinearState
+from stormda.attention.arguments import exactly
+from stormda.attention.state import LinearState, key_weights
 
 
 def packed_sums(
