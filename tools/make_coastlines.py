@@ -24,9 +24,9 @@ def arcs(topology: dict) -> list[np.ndarray]:
 
 
 def without_frame(line: np.ndarray) -> list[np.ndarray]:
-    """Cut a line where it follows the date line or the pole, which are no coasts."""
+    """Cut a line where it follows or crosses the date line or the pole, which are no coasts."""
     frame = (np.abs(line[:, 0]) > 179.98) | (line[:, 1] < -89.5)
-    artificial = frame[1:] & frame[:-1]
+    artificial = (frame[1:] & frame[:-1]) | (np.abs(np.diff(line[:, 0])) > 180)
     pieces = np.split(line, np.flatnonzero(artificial) + 1)
     return [piece for piece in pieces if len(piece) > 1]
 

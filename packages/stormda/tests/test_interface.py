@@ -171,6 +171,7 @@ def test_coasts_are_on_the_map_and_where_they_are() -> None:
     assert figure.axes[0].name == "mollweide"
     assert len(figure.axes[0].lines) == len(coastlines())
     points = np.concatenate(coastlines())
+    assert np.abs(points).max(0).tolist() == [180.0, pytest.approx(85, abs=2)]
     for lon, lat in [
         (18.42, -33.92),
         (-9.14, 38.7),
