@@ -38,7 +38,7 @@ from stormda.storm.twin.methods import METHODS, load_equipment
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "images" / "gallery"
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
-CYCLES, SHOWN = 9, ("storm", "letkf")
+CYCLES, SHOWN = 7, ("storm", "letkf")
 
 
 def save(name: str, figure: Figure) -> None:
@@ -58,7 +58,7 @@ def panels(count: int = 1, height: float = 2.8) -> tuple[Figure, list]:
 
 def turbulence() -> None:
     """Cycle the twin experiment: an animation, ranks, spectra, errors."""
-    config = TwinConfig(cycles=CYCLES, discarded=3, members=10, seed=quick().case.seed)
+    config = TwinConfig(cycles=CYCLES, discarded=2, members=8, seed=quick().case.seed)
     equipment = load_equipment(SQGConfig(), None)
     case = make_case(config, equipment.model)
     runs = {

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stormda.storm.provenance import commit, machine
 
-ROUNDS = 7
+ROUNDS = 5
 LIMIT = 0.5
 """Seconds beyond the libraries that are thought to be few enough."""
 
