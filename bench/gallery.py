@@ -1,6 +1,6 @@
-"""The figures of the documentation: what a cycle looks like, and what the theory pages speak of.
+"""The figures of the documentation: an analysis on the globe, and what the theory pages show.
 
-    python bench/gallery.py            writes docs/images/gallery/ (about two minutes on two cores)
+    python bench/gallery.py            writes docs/images/gallery/
 
 Everything is drawn from a run of this repository or from `bench/results`; nothing is painted.
 """
@@ -25,20 +25,13 @@ from stormda.assimilation import (
     heun,
     interpolate,
 )
-from stormda.assimilation.systems import SQGConfig
 from stormda.attention import linear_attention, spherical_cosine
 from stormda.grid import TileLayout, grid, locate
-from stormda.storm import figures
-from stormda.storm.demo import quick, run_method
 from stormda.storm.maps import Panel, draw_fields
-from stormda.storm.scores import EnsembleRun
-from stormda.storm.twin.case import TwinConfig, make_case
-from stormda.storm.twin.methods import METHODS, load_equipment
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "images" / "gallery"
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
-CYCLES, SHOWN = 7, ("storm", "letkf")
 
 
 def save(name: str, figure: Figure) -> None:
@@ -54,49 +47,6 @@ def panels(count: int = 1, height: float = 2.8) -> tuple[Figure, list]:
     """Return a figure with panels beside each other."""
     figure = Figure(figsize=(8, height), layout="constrained")
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
-
-
-def turbulence() -> None:
-    """Cycle the twin experiment: an animation, ranks, spectra, errors."""
-    config = TwinConfig(cycles=CYCLES, discarded=2, members=8, seed=quick().case.seed)
-    equipment = load_equipment(SQGConfig(), None)
-    case = make_case(config, equipment.model)
-    runs = {
-        name: run_method(METHODS[name], case, equipment, lambda done: None)[0] for name in SHOWN
-    }
-    truth = case.truth[1:]
-    scored = {name: run.after(config.discarded) for name, run in runs.items()}
-    save("cycles", figures.draw_cycles(runs, truth, config.discarded))
-    save("ranks", figures.draw_ranks(scored, truth[config.discarded :]))
-    save("spectra", figures.draw_spectra(scored, truth[config.discarded :]))
-    animate(truth, runs["storm"], [seen.index for seen in case.observed])
-
-
-def animate(truth: torch.Tensor, run: EnsembleRun, observed: list[torch.Tensor]) -> None:
-    """Write truth, analysis and spread of every cycle as a GIF; the start is the first one."""
-    largest = float(truth[:, 0].abs().max())
-    deepest = float(run.variance[:, 0].sqrt().max())
-    frames = []
-    for cycle, state in enumerate(truth):
-        figure, axes = panels(3, 2.3)
-        spread = run.variance[cycle, 0].sqrt()
-        cols = state.shape[-1]
-        index = observed[cycle][observed[cycle] < state[0].numel()].numpy()
-        shown = (("truth, observed points", state[0]), ("analysis", run.mean[cycle, 0]))
-        for ax, (title, field) in zip(axes, shown, strict=False):
-            ax.imshow(field, origin="lower", cmap="PuOr_r", vmin=-largest, vmax=largest)
-            ax.set_title(f"{title}, cycle {cycle + 1}", fontsize=8)
-        axes[0].plot(index % cols, index // cols, "k.", markersize=0.7)
-        axes[2].imshow(spread, origin="lower", cmap="cividis", vmin=0, vmax=deepest)
-        axes[2].set_title("spread", fontsize=8)
-        for ax in axes:
-            ax.set(xticks=[], yticks=[])
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=55)
-        frames.append(Image.open(buffer).convert("RGB").quantize(32))
-    path = OUT / "cycling.gif"
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=500, loop=0)
-    print(f"cycling.gif {path.stat().st_size / 1000:.0f} kB")
 
 
 def globe() -> None:
@@ -252,4 +202,3 @@ if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
     theory()
     globe()
-    turbulence()
