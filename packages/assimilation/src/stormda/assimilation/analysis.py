@@ -80,12 +80,19 @@ def assimilate(
             return Guided(x_hat=prior(x, sigma, **context))
         return guidance(prior, x, sigma, observation, context, transform)
 
+    watched = _watched(guide, prior, context, chosen, monitor)
+    return sampler(watched, _source(prior, noise, chosen))
+
+
+def _source(prior: Denoiser, noise: Noise, members: Sequence[int]) -> Callable[[int], Tensor]:
+    """Return what draws the noise of a step for some members."""
+
     def source(step: int) -> Tensor:
         return noise.normals(
-            prior.shape, members=chosen, step=step, dtype=prior.dtype, device=prior.device
+            prior.shape, members=members, step=step, dtype=prior.dtype, device=prior.device
         )
 
-    return sampler(_watched(guide, prior, context, chosen, monitor), source)
+    return source
 
 
 def _watched(

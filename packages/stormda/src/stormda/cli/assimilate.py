@@ -8,15 +8,17 @@ import click
 import numpy as np
 import torch
 
+from stormda.cli import INTERRUPTED
 from stormda.cli.options import (
     device_option,
+    json_option,
     overwrite_option,
     parse_assignments,
-    progress_bar,
     refuse_existing,
     set_option,
     show_settings,
 )
+from stormda.cli.output import Steps, note, result
 from stormda.io import open_store, read_observations, sha256
 from stormda.parallel import Interruption
 from stormda.storm.assimilation_config import AssimilationConfig
@@ -26,7 +28,12 @@ from stormda.storm.prior import Storm
 from stormda.storm.prior_training import PRIOR
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv --out AN.nc\n"
+    "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv \\\n"
+    "    --out AN.nc --error 0.5 --observed t2m=temperature --members 32 --seed 1"
+)
 @click.option(
     "--prior",
     "prior_path",
@@ -54,6 +61,7 @@ from stormda.storm.prior_training import PRIOR
 @set_option
 @device_option
 @overwrite_option
+@json_option
 def assimilate(
     prior_path: Path,
     history: str,
@@ -68,6 +76,7 @@ def assimilate(
     assignments: tuple[str, ...],
     device: str,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Cycle a prior through observations, and write the ensemble of analyses to --out.
 
@@ -82,15 +91,13 @@ def assimilate(
     names = {name: name for name in prior.config.variables} | parse_observed(observed)
     store = open_store(history)
     table = read_observations(observations, variable=list(names.values()), error=error)
-    show_settings(config)
-    click.echo(table.summary, err=True)
+    show_settings(config, as_json=as_json)
+    note(table.summary)
     paths = [prior_file(prior_path), Path(observations)]
-    with Interruption() as interrupted, progress_bar(1, "cycle") as bar:
+    with Interruption() as interrupted, Steps(1, "cycle") as steps:
 
         def report(done: int, count: int, time: np.datetime64) -> None:
-            bar.total = count
-            bar.set_postfix_str(str(time), refresh=False)
-            bar.update(done - bar.n)
+            steps.to(done, str(time), total=count)
 
         outcome = assimilate_files(
             prior,
@@ -105,9 +112,15 @@ def assimilate(
             interrupted=interrupted,
         )
     if outcome is None:
-        click.echo("interrupted; the same command goes on from here")
-    else:
-        click.echo(f"{outcome.summary}\nwrote {out}")
+        text = "interrupted; the same command goes on from here"
+        result(text, {"complete": False}, as_json=as_json)
+        click.get_current_context().exit(INTERRUPTED)
+    account = {"cycles": outcome.cycles, "used": outcome.used, "refused": dict(outcome.rejected)}
+    result(
+        f"{outcome.summary}\nwrote {out}",
+        {"complete": True, "analysis": out, **account},
+        as_json=as_json,
+    )
 
 
 def prior_file(path: Path) -> Path:

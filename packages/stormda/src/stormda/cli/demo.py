@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from types import FrameType
@@ -14,12 +14,13 @@ from types import FrameType
 import click
 
 from stormda.cli.options import (
+    json_option,
     overwrite_option,
     parse_assignments,
-    progress_bar,
     set_option,
     show_settings,
 )
+from stormda.cli.output import Steps, result
 from stormda.storm.config import override
 from stormda.storm.demo import DemoConfig, full, quick, run_demo
 from stormda.storm.demo_report import verdict
@@ -29,7 +30,14 @@ UNSCORED = 10
 """Most first cycles that are left out of the scores."""
 
 
-@click.command("demo")
+@click.command(
+    "demo",
+    epilog="\b\nExamples:\n"
+    "  stormda demo\n"
+    "  stormda demo --cycles 6 --out short       a look in half a minute\n"
+    "  stormda demo --full --out full            three networks, twenty minutes\n"
+    "  stormda demo --set case.hours=24",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -50,6 +58,7 @@ UNSCORED = 10
 )
 @set_option
 @overwrite_option
+@json_option
 def demo(
     out: Path,
     complete: bool,
@@ -59,6 +68,7 @@ def demo(
     weights: Path | None,
     assignments: tuple[str, ...],
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Run a twin experiment with STORM beside classical methods, and report on it.
 
@@ -70,15 +80,15 @@ def demo(
     config = full() if complete else quick()
     config = choose(config, cycles=cycles, members=members, seed=seed)
     config = override(config, parse_assignments(assignments))
-    show_settings(config)
-    with terminated_like_interrupted(), progress_bar(config.analyses, "analysis") as bar:
+    show_settings(config, as_json=as_json)
+    with terminated_like_interrupted(), Steps(config.analyses, "analysis") as steps:
 
         def report(what: str, done: int) -> None:
-            bar.set_description(what, refresh=not done)
-            bar.update(done)
+            steps.to(steps.done + done, what)
 
         rows = run_demo(config, out, report, weights=weights, overwrite=overwrite)
-    click.echo(summary(rows, out))
+    values = {"out": out, "report": out / "report.html", "scores": [asdict(row) for row in rows]}
+    result(summary(rows, out), values, as_json=as_json)
 
 
 def choose(

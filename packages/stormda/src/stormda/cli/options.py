@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm  # type: ignore[import-untyped]
 
+from stormda.cli.output import LOG
 from stormda.storm.config import to_dict
 from stormda.storm.settings import to_toml
 
@@ -22,6 +22,10 @@ set_option = click.option(
 
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace an output that exists already."
+)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as one JSON object, for scripts."
 )
 
 device_option = click.option(
@@ -78,11 +82,16 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def show_settings(settings: Any) -> None:  # noqa: ANN401
-    """Print a dataclass of settings as TOML, on stdout."""
-    click.echo(to_toml(to_dict(settings)))
+def show_settings(settings: Any, *, as_json: bool = False) -> None:  # noqa: ANN401
+    """Print a dataclass of settings as TOML: on stdout, or in the log if that is kept for JSON."""
+    text = to_toml(to_dict(settings))
+    if as_json or quiet():
+        LOG.debug(text)
+    else:
+        click.echo(text)
 
 
-def progress_bar(total: int, unit: str, *, shown: bool = True) -> tqdm[Any]:
-    """Return a progress bar on stderr."""
-    return tqdm(total=total, unit=unit, dynamic_ncols=True, mininterval=1.0, disable=not shown)
+def quiet() -> bool:
+    """Return whether the command was asked to print nothing but results."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.find_root().params.get("quiet"))

@@ -8,15 +8,17 @@ from pathlib import Path
 import click
 import torch
 
+from stormda.cli import INTERRUPTED
 from stormda.cli.options import (
     device_option,
+    json_option,
     overwrite_option,
     parse_assignments,
     parse_names,
-    progress_bar,
     set_option,
     show_settings,
 )
+from stormda.cli.output import Steps, note, result
 from stormda.io import open_store
 from stormda.parallel import Interruption, Mesh, launch
 from stormda.storm.config import override
@@ -25,7 +27,13 @@ from stormda.storm.prior_training import PRIOR, train_on_files
 from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  stormda train FIELDS.nc --variables t2m --out PRIOR\n"
+    "  stormda train FIELDS.nc --variables t2m --out PRIOR --recipe era5-uk\n"
+    "  stormda train 't2m_*.nc' --variables t2m --train-end 2020-01-01 --out PRIOR\n"
+    "  torchrun --nproc-per-node 4 -m stormda train FIELDS.nc --variables t2m --out PRIOR"
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--variables", required=True, help="Fields to learn, separated by commas.")
 @click.option(
@@ -45,6 +53,7 @@ from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
 @set_option
 @device_option
 @overwrite_option
+@json_option
 def train(
     files: tuple[str, ...],
     variables: str,
@@ -55,6 +64,7 @@ def train(
     assignments: tuple[str, ...],
     device: str,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Train a prior on the fields of FILE... (NetCDF files that follow one another in time).
 
@@ -71,17 +81,16 @@ def train(
     ) as mesh:
         comm = mesh.comm("replica")
         if mesh.rank == 0:
-            show_settings(settings)
+            show_settings(settings, as_json=as_json)
             size = parameter_count(StormNetwork(settings.network, store.grid))
-            click.echo(f"{size:,} parameters, {comm.size} processes, {mesh.device}", err=True)
+            note(f"{size:,} parameters, {comm.size} processes, {mesh.device}")
         with (
             Interruption(comm) as interrupted,
-            progress_bar(settings.training.steps, "step", shown=mesh.rank == 0) as bar,
+            Steps(settings.training.steps, "step", shown=mesh.rank == 0) as steps,
         ):
 
             def report(step: int, loss: float) -> None:
-                bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
-                bar.update(step - bar.n)
+                steps.to(step, f"loss {loss:.4f}")
 
             prior = train_on_files(
                 settings,
@@ -94,11 +103,14 @@ def train(
                 interrupted=interrupted,
             )
         if mesh.rank == 0:
-            click.echo(
-                "interrupted; the same command goes on from here"
-                if prior is None
-                else f"wrote {out / PRIOR}"
-            )
+            _say(out / PRIOR, done=prior is not None, as_json=as_json)
+    if prior is None:
+        click.get_current_context().exit(INTERRUPTED)
+
+
+def _say(path: Path, *, done: bool, as_json: bool) -> None:
+    text = f"wrote {path}" if done else "interrupted; the same command goes on from here"
+    result(text, {"complete": done, "prior": path if done else None}, as_json=as_json)
 
 
 def _with_split(recipe: FileRecipe, train_end: str | None, embargo: float | None) -> FileRecipe:

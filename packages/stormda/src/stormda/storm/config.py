@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -111,11 +112,16 @@ def _replace(config: Any, path: str, keys: list[str], text: str) -> Any:
     hints = typing.get_type_hints(type(config))
     key = keys[0]
     if key not in hints:
-        raise ValueError(f"--set {path}: expected a field among {sorted(hints)}, got {key!r}")
-    if len(keys) > 1:
-        return dataclasses.replace(
-            config, **{key: _replace(getattr(config, key), path, keys[1:], text)}
+        near = difflib.get_close_matches(key, hints, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+            f"--set {path}: expected a field among {sorted(hints)}, got {key!r}{hint}"
         )
+    if len(keys) > 1:
+        inner = getattr(config, key)
+        if not dataclasses.is_dataclass(inner):
+            raise ValueError(f"--set {path}: expected {key!r} to be the last field, got more")
+        return dataclasses.replace(config, **{key: _replace(inner, path, keys[1:], text)})
     try:
         value = _parse(hints[key], text)
     except ValueError as error:

@@ -17,9 +17,9 @@ from typing import Any
 from torch import Tensor
 
 from stormda.assimilation.systems import SQGConfig
-from stormda.storm.demo_report import OWN, draw, make_report
+from stormda.storm.demo_report import OWN, draw, intervals, make_report, residuals
 from stormda.storm.provenance import provenance
-from stormda.storm.report import Picture, render
+from stormda.storm.report import Picture, Table, render
 from stormda.storm.scores import Analyses, EnsembleRun, Row, collect, score, write_scores
 from stormda.storm.staging import refuse_existing, staged
 from stormda.storm.twin.case import Case, TwinConfig, make_case
@@ -99,12 +99,14 @@ class Outcome:
         analyses: STORM's, (members, cycles, 2, rows, cols) [K].
         rows: Scores, a row for each method.
         pictures: Figures, by the name of their file.
+        tables: Intervals of the scores, residuals.
     """
 
     case: Case
     analyses: Tensor
     rows: tuple[Row, ...]
     pictures: Mapping[str, Picture]
+    tables: tuple[Table, ...] = ()
 
 
 def run_demo(
@@ -147,7 +149,8 @@ def run_demo(
             _write_outcome(place, outcome, config.model, record)
         write_scores(folder / "scores.csv", rows)
         pictures = {o.case.config.network: tuple(o.pictures.values()) for o in outcomes}
-        page = render(make_report(config.case, rows, pictures, record))
+        tables = {o.case.config.network: o.tables for o in outcomes}
+        page = render(make_report(config.case, rows, pictures, record, tables))
         (folder / "report.html").write_text(page, "utf-8")
     return rows
 
@@ -168,7 +171,10 @@ def run_case(
         rows.append(score(scored, truth, network=config.network, method=name, seconds=seconds))
     own = runs[OWN]
     assert isinstance(own, EnsembleRun)
-    return Outcome(case, own.ensemble, tuple(rows), draw(case, runs, equipment.model.config))
+    scored_runs = {name: run.after(config.discarded) for name, run in runs.items()}
+    tables = (intervals(scored_runs, truth), residuals(case, runs))
+    pictures = draw(case, runs, equipment.model.config)
+    return Outcome(case, own.ensemble, tuple(rows), pictures, tables)
 
 
 def run_method(

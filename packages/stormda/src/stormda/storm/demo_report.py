@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from torch import Tensor
+
 from stormda.assimilation.systems import SQGConfig
 from stormda.storm import figures
 from stormda.storm.figures import Snapshot, to_png
-from stormda.storm.report import Picture, Report, Section
-from stormda.storm.scores import Analyses, Row
+from stormda.storm.report import Picture, Report, Section, Table
+from stormda.storm.scores import Analyses, EnsembleRun, Row
 from stormda.storm.twin.case import NETWORKS, Case, Network, TwinConfig
+from stormda.storm.uncertainty import interval, root_mean, root_ratio
 
 OWN = "storm"
 """The method that the demonstration is about."""
+
+LEAST_CYCLES = 5
+"""Scored cycles without which no interval is given."""
 
 NOTES: MappingProxyType[str, str] = MappingProxyType(
     {
@@ -86,6 +92,73 @@ def draw(case: Case, runs: Mapping[str, Analyses], model: SQGConfig) -> dict[str
     }
 
 
+def intervals(runs: Mapping[str, Analyses], truth: Tensor) -> Table:
+    """Return how well the errors are known, and their ratios to STORM's.
+
+    Args:
+        runs: The scored cycles of every method.
+        truth: At the same cycles, (cycles, variables, rows, cols).
+    """
+    squares = {
+        name: (run.mean - truth).square().double().mean(dim=(1, 2, 3)).numpy(force=True)
+        for name, run in runs.items()
+    }
+    cycles = len(truth)
+    known = cycles >= LEAST_CYCLES
+    rows = [
+        (
+            name,
+            str(interval(root_mean, mine)) if known else "too few cycles",
+            "" if name == OWN or not known else str(interval(root_ratio, squares[OWN], mine)),
+        )
+        for name, mine in squares.items()
+    ]
+    return Table(
+        title="How well this is known",
+        header=("method", "RMSE [K] (95 %)", "RMSE of storm / of this (95 %)"),
+        rows=rows,
+        note=f"Intervals of 95 % from blocks of the {cycles} scored cycles, drawn with "
+        "replacement and long enough for the correlation between cycles (Wilks, 1997). A ratio "
+        "whose interval holds 1 is no difference. They speak of this one truth; "
+        "other seeds differ by more.",
+    )
+
+
+def residuals(case: Case, runs: Mapping[str, Analyses]) -> Table:
+    """Return what the analyses leave of the observations, found and believed.
+
+    Args:
+        case: The experiment.
+        runs: All cycles of every method.
+    """
+    rows = []
+    for name, run in runs.items():
+        if isinstance(run, EnsembleRun):
+            found, believed = _residual(case, run)
+            rows.append((name, f"{found:.3f}", f"{believed:.3f}", f"{found / believed:.2f}"))
+    return Table(
+        title="Observations minus analysis",
+        header=("method", "found", "believed", "found / believed"),
+        rows=rows,
+        note="Root mean square of y - H(x), in errors of observation, over the scored cycles. An "
+        "optimal linear analysis leaves sqrt(R - H A H') with A its covariance: what is believed "
+        "(Desroziers et al., 2005). Much less found than believed is a fit to noise.",
+    )
+
+
+def _residual(case: Case, run: EnsembleRun) -> tuple[float, float]:
+    """Return the residuals found and those believed, in errors of observation."""
+    found, believed, count = 0.0, 0.0, 0
+    for cycle in range(case.config.discarded, case.config.cycles):
+        seen = case.observation(cycle)
+        predicted = seen.operator(run.ensemble[:, cycle])
+        scale = case.network.std**2
+        found += float((seen.y - predicted.mean(0)).square().sum()) / scale
+        believed += float((1 - predicted.var(0) / scale).clamp(min=0).sum())
+        count += len(seen.y)
+    return (found / count) ** 0.5, (believed / count) ** 0.5
+
+
 def verdict(rows: Sequence[Row]) -> str:
     """Say how STORM compares with every other method on one network.
 
@@ -124,6 +197,7 @@ def make_report(
     rows: Sequence[Row],
     pictures: Mapping[str, Sequence[Picture]],
     provenance: Mapping[str, Any],
+    tables: Mapping[str, Sequence[Table]] = MappingProxyType({}),
 ) -> Report:
     """Return the page of a demonstration.
 
@@ -132,13 +206,20 @@ def make_report(
         rows: The table of all networks.
         pictures: Figures by network, in the order in which the page shows them.
         provenance: Settings, versions, seeds.
+        tables: Further tables by network.
     """
     sections = []
     for name, shown in pictures.items():
         mine = [row for row in rows if row.network == name]
         title = describe(name, NETWORKS[name])
         sections.append(
-            Section(title=title, verdict=verdict(mine), rows=mine, pictures=tuple(shown))
+            Section(
+                title=title,
+                verdict=verdict(mine),
+                rows=mine,
+                tables=tables.get(name, ()),
+                pictures=tuple(shown),
+            )
         )
     lead = (
         "A twin experiment with surface quasi-geostrophic turbulence. Every method starts from "

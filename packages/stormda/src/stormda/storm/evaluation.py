@@ -12,15 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from stormda.assimilation import coverage, crps_fair, rmse, spread_skill, weighted_mean
-from stormda.grid import describe_difference
 from stormda.io import ObservationTable, Store
-from stormda.storm.frames import Times
-from stormda.storm.real_observations import cells_of, usable
+from stormda.storm.comparison import (
+    FieldComparison,
+    PointComparison,
+    compare_fields,
+    compare_points,
+)
 from stormda.storm.scores import LEVEL, Row
 
 
@@ -86,25 +88,16 @@ def against_truth(analysis: Store, truth: Store, variable: str) -> Scored:
         ValueError: Where there are no members, the grids differ, the units differ, or no time is
             common.
     """
-    require_members(analysis)
-    difference = describe_difference(analysis.grid, truth.grid)
-    if difference:
-        raise ValueError(f"{truth.paths[0]}: expected the grid of the analysis: {difference}")
-    times, mine, theirs = np.intersect1d(analysis.times, truth.times, return_indices=True)
-    if not len(times):
-        raise ValueError(
-            f"{truth.paths[0]}: expected times of the analysis, {analysis.times[0]} to "
-            f"{analysis.times[-1]}, got {truth.times[0]} to {truth.times[-1]}"
-        )
-    ensemble, known = analysis.read(variable, time=mine.tolist())
-    values, valid = truth.read(variable, time=theirs.tolist())
-    require_units(analysis, truth.variables[variable].units, variable, str(truth.paths[0]))
-    area = np.broadcast_to(analysis.grid.area, values.shape)
-    where = valid & known.all(0)
+    return score_fields(compare_fields(analysis, truth, variable), variable)
+
+
+def score_fields(compared: FieldComparison, variable: str) -> Scored:
+    """Score an ensemble at the cells where a truth is known, weighted by area."""
+    where = compared.valid
     return score_points(
-        torch.from_numpy(ensemble[:, where]).double(),
-        torch.from_numpy(values[where]).double(),
-        torch.from_numpy(area[where]),
+        torch.from_numpy(compared.ensemble[:, where]).double(),
+        torch.from_numpy(compared.truth[where]).double(),
+        torch.from_numpy(compared.area[where]),
         network=f"{variable} truth",
         method="analysis",
     )
@@ -128,77 +121,23 @@ def against_observations(
     Raises:
         ValueError: Where there are no members, or no observation can be compared.
     """
-    require_members(analysis)
-    ensemble, known = analysis.read(variable)
-    mask = torch.from_numpy(known.all(axis=(0, 1)))[None]
-    used = usable(table, analysis.grid, [variable], mask)
-    first, last = analysis.times[0], analysis.times[-1]
-    used = used.where((used.time >= first) & (used.time <= last), "outside period")
-    if not len(used):
-        raise ValueError(
-            f"observations: expected at least one to compare with, got none: {used.summary}"
-        )
-    predicted = at_observations(
-        torch.from_numpy(ensemble).double(), analysis.times, analysis, used
-    )
-    error = torch.from_numpy(np.nan_to_num(used.error))
+    compared = compare_points(analysis, table, variable)
+    return score_observed(compared, variable, seed=seed), compared.table
+
+
+def score_observed(compared: PointComparison, variable: str, *, seed: int = 0) -> Scored:
+    """Score an ensemble at observations, whose errors members are given too."""
+    predicted, truth, error = compared.predicted, compared.truth, compared.error
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(predicted.shape, generator=generator, dtype=predicted.dtype)
-    truth, weights = torch.from_numpy(used.value), torch.ones(len(used), dtype=torch.float64)
     scored = score_points(
         predicted + error * noise,
         truth,
-        weights,
+        torch.ones(len(truth), dtype=torch.float64),
         network=f"{variable} observations",
         method="analysis",
     )
-    return _with_stated_errors(scored, predicted, truth, error), used
-
-
-def at_observations(
-    ensemble: Tensor, times: Times, analysis: Store, table: ObservationTable
-) -> Tensor:
-    """Return the members of one variable at places and times of observations, (members, p).
-
-    Args:
-        ensemble: (members, time, rows, cols).
-        times: Of the ensemble.
-        analysis: Where its grid comes from.
-        table: Observations inside the grid and the period.
-    """
-    operator = cells_of(table, analysis.grid, [str(table.variable[0])])
-    series = torch.stack([operator(frame[:, None]) for frame in ensemble.unbind(1)], 1)
-    seconds = times.astype(np.int64)
-    late = np.clip(np.searchsorted(times, table.time), 1, max(1, len(times) - 1))
-    if len(times) == 1:
-        return series[:, 0]
-    share = (table.time.astype(np.int64) - seconds[late - 1]) / (seconds[late] - seconds[late - 1])
-    at, place = torch.from_numpy(late), torch.arange(len(table))
-    return torch.lerp(series[:, at - 1, place], series[:, at, place], torch.from_numpy(share))
-
-
-def require_members(store: Store) -> None:
-    """Refuse a file that holds no ensemble.
-
-    Raises:
-        ValueError: Where there are fewer than two members.
-    """
-    if len(store.members) < 2:
-        raise ValueError(
-            f"{store.paths[0]}: expected an ensemble of at least 2 members, "
-            f"got {len(store.members)}"
-        )
-
-
-def require_units(store: Store, units: str, variable: str, origin: str) -> None:
-    """Refuse a truth in other units.
-
-    Raises:
-        ValueError: Where the units differ.
-    """
-    own = store.variables[variable].units
-    if own != units:
-        raise ValueError(f"{origin}: expected {variable} in {own!r}, got {units!r}")
+    return _with_stated_errors(scored, predicted, truth, error)
 
 
 def _with_stated_errors(scored: Scored, predicted: Tensor, truth: Tensor, error: Tensor) -> Scored:

@@ -1,39 +1,128 @@
-"""What a file holds, in text: fields, point observations, or a trained prior."""
+"""What a file holds and what is doubtful in it: fields, point observations, or a trained prior."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stormda.io import ObservationTable, Store, open_store, read_observations, sha256
 from stormda.storm.frames import Times
 from stormda.storm.prior import Storm
+from stormda.storm.problems import Problem, problems_of_fields, problems_of_observations
+
+TABLES = (".csv", ".parquet")
+"""Endings of files that hold points and no grid."""
 
 
-def describe(path: Path, *, checksum: bool = False) -> str:
-    """Return a description of a file in a few lines.
+@dataclass(frozen=True)
+class Inspection:
+    """What a file holds."""
+
+    path: Path
+    """The file."""
+
+    kind: str
+    """ "fields", "observations" or "prior"."""
+
+    description: str
+    """What is in it, in lines."""
+
+    facts: Mapping[str, Any]
+    """The same for scripts."""
+
+    problems: tuple[Problem, ...] = ()
+    """What is doubtful."""
+
+    checksum: str = ""
+    """Its SHA-256, where that was asked for."""
+
+    @property
+    def text(self) -> str:
+        """Return all of it for people."""
+        lines = [str(self.path), self.description]
+        if self.checksum:
+            lines.append(f"sha256: {self.checksum}")
+        if self.kind != "prior":
+            lines.append(f"problems: {len(self.problems) or 'none found'}")
+            lines += [f"  - {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return all of it for scripts."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            **self.facts,
+            "problems": [asdict(problem) for problem in self.problems],
+            **({"sha256": self.checksum} if self.checksum else {}),
+        }
+
+
+def inspect_file(path: Path, *, checksum: bool = False) -> Inspection:
+    """Return what a file holds and what is doubtful in it.
 
     Fields are tried first, then observations; a name that ends in .safetensors is a prior.
 
     Args:
-        path: The file.
+        path: The file, or a Zarr folder.
         checksum: Whether to add its SHA-256.
 
     Raises:
         FileNotFoundError: Where there is no such file.
         ValueError: Where it holds none of these.
     """
-    if not path.is_file():
+    if not path.is_file() and path.suffix != ".zarr":
         raise FileNotFoundError(f"{path}: expected a file, got a path that is none")
+    digest = sha256(path) if checksum else ""
     if path.suffix == ".safetensors":
-        text = describe_prior(Storm.load(path))
-    elif path.suffix == ".csv":
-        text = describe_observations(read_observations(path))
-    else:
-        text = _first_that_fits(path)
-    return f"{path}\n{text}" + (f"\nsha256: {sha256(path)}" if checksum else "")
+        return _prior(path, digest)
+    if path.suffix in TABLES:
+        return _observations(path, digest)
+    return _first_that_fits(path, digest)
+
+
+def _fields(path: Path, checksum: str) -> Inspection:
+    store = open_store(path)
+    facts = {
+        "grid": repr(store.grid),
+        "shape": list(store.grid.shape),
+        "times": [str(time) for time in store.times[[0, -1]]] if len(store.times) else [],
+        "frames": len(store.times),
+        "members": len(store.members),
+        "variables": {name: meta.units for name, meta in store.variables.items()},
+    }
+    return Inspection(
+        path, "fields", describe_fields(store), facts, tuple(problems_of_fields(store)), checksum
+    )
+
+
+def _observations(path: Path, checksum: str) -> Inspection:
+    table = read_observations(path)
+    facts = {
+        "used": len(table),
+        "refused": dict(table.rejected),
+        "times": [str(time) for time in table.time[[0, -1]]] if len(table) else [],
+        "variables": {str(name): table.units.get(name, "") for name in np.unique(table.variable)},
+    }
+    found = tuple(problems_of_observations(table))
+    return Inspection(path, "observations", describe_observations(table), facts, found, checksum)
+
+
+def _prior(path: Path, checksum: str) -> Inspection:
+    prior = Storm.load(path)
+    facts = {
+        "variables": list(prior.config.variables),
+        "grid": repr(prior.grid),
+        "history": prior.config.history,
+        "step_hours": prior.step_hours,
+        "commit": prior.provenance.get("commit", "unknown"),
+    }
+    return Inspection(path, "prior", describe_prior(prior), facts, (), checksum)
 
 
 def describe_fields(store: Store) -> str:
@@ -74,9 +163,11 @@ def describe_times(times: Times) -> str:
 
 def describe_observations(table: ObservationTable) -> str:
     """Return the account and the ranges of a table of observations."""
-    lines = [table.summary, f"times: {table.time[0]} to {table.time[-1]}"]
-    for name, column in zip(table.dims, table.position.T, strict=True):
-        lines.append(f"{name}: {column.min():g} to {column.max():g}")
+    lines = [table.summary]
+    if len(table):
+        lines.append(f"times: {table.time[0]} to {table.time[-1]}")
+        for name, column in zip(table.dims, table.position.T, strict=True):
+            lines.append(f"{name}: {column.min():g} to {column.max():g}")
     for name in dict.fromkeys(table.variable.tolist()):
         rows = table.variable == name
         units = table.units.get(name) or "units not stated"
@@ -102,20 +193,17 @@ def describe_prior(prior: Storm) -> str:
     )
 
 
-def _first_that_fits(path: Path) -> str:
+def _first_that_fits(path: Path, checksum: str) -> Inspection:
     """Describe a NetCDF file as fields, or as points if it has no grid.
 
     Raises:
         ValueError: With what the reader of fields said, where neither fits.
     """
-    readers: list[Callable[[], str]] = [
-        lambda: describe_fields(open_store(path)),
-        lambda: describe_observations(read_observations(path)),
-    ]
+    readers: list[Callable[[Path, str], Inspection]] = [_fields, _observations]
     first: ValueError | None = None
     for read in readers:
         try:
-            return read()
+            return read(path, checksum)
         except ValueError as error:
             first = first or error
     raise ValueError(str(first)) from first

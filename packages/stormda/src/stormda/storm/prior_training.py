@@ -125,15 +125,7 @@ def train_on_files(
     best = None
     if data.validation is not None and first:
         best = Best(recipe, data.validation, network, folder, trainer.step)
-
-    def watch(step: int, loss: float) -> None:
-        if best is not None and (
-            step % recipe.validate_every == 0 or step == recipe.training.steps
-        ):
-            best.consider(step, trainer.average)
-        if progress is not None:
-            progress(step, loss)
-
+    watch = _watch(recipe, trainer, best, progress)
     if not trainer.run(progress=watch, interrupted=interrupted):
         return None
     network = trainer.averaged()
@@ -148,6 +140,21 @@ def train_on_files(
     if first:
         prior.save(folder / PRIOR)
     return prior
+
+
+def _watch(
+    recipe: FileRecipe, trainer: Trainer, best: Best | None, progress: Progress | None
+) -> Progress:
+    """Return what follows every step: the loss on the validation period, the bar."""
+
+    def watch(step: int, loss: float) -> None:
+        due = step % recipe.validate_every == 0 or step == recipe.training.steps
+        if best is not None and due:
+            best.consider(step, trainer.average)
+        if progress is not None:
+            progress(step, loss)
+
+    return watch
 
 
 def _new_network(recipe: FileRecipe, data: TrainingData) -> StormNetwork:

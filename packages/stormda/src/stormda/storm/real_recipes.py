@@ -100,6 +100,25 @@ def era5_uk(variables: tuple[str, ...]) -> FileRecipe:
     )
 
 
+def small(variables: tuple[str, ...]) -> FileRecipe:
+    """Return a recipe to try things out with: minutes on a laptop, some hundreds of frames."""
+    return FileRecipe(
+        network=StormConfig(
+            variables=variables,
+            patch=(2, 2),
+            width=64,
+            heads=4,
+            encoder_depth=2,
+            depth=2,
+            clock=True,
+        ),
+        season=False,
+        training=TrainingConfig(
+            steps=500, batch=16, warmup=50, learning_rate=1e-3, checkpoint_every=250, seed=1
+        ),
+    )
+
+
 def downscaling(variables: tuple[str, ...]) -> FileRecipe:
     """Return the recipe for refining fields four times, from some hundred of them, on a CPU."""
     start = era5_uk(variables)
@@ -113,6 +132,6 @@ def downscaling(variables: tuple[str, ...]) -> FileRecipe:
 
 
 FILE_RECIPES: MappingProxyType[str, Callable[[tuple[str, ...]], FileRecipe]] = MappingProxyType(
-    {"fields": fields, "era5-uk": era5_uk, "downscaling": downscaling}
+    {"fields": fields, "small": small, "era5-uk": era5_uk, "downscaling": downscaling}
 )
 """Recipes by name; each takes the names of the variables."""

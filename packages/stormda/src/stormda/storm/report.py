@@ -31,6 +31,23 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Table:
+    """Numbers that are not the scores: intervals, innovations."""
+
+    title: str
+    """Heading."""
+
+    header: Sequence[str]
+    """Names of the columns."""
+
+    rows: Sequence[Sequence[str]]
+    """Cells as text, the first of each row its name."""
+
+    note: str = ""
+    """How they came about."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """A part of the report: what one experiment gave."""
 
@@ -42,6 +59,9 @@ class Section:
 
     rows: Sequence[Row]
     """Scores."""
+
+    tables: Sequence[Table] = ()
+    """What is known beside the scores."""
 
     pictures: Sequence[Picture] = ()
     """Figures."""

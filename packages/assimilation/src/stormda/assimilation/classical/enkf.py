@@ -157,15 +157,22 @@ def ienkf(
     for _ in range(iterations):
         predicted = predict(mean + torch.tensordot(w + root, deviation, 1))
         _check(ensemble, predicted, y)
-        centre = predicted.mean(0)
-        away = inverse @ error.whiten(predicted - centre)
-        gradient = away @ error.whiten(y.to(predicted) - centre) - (m - 1) * w
+        away, gradient = _linearised(predicted, y, error, inverse, w)
         step, root, inverse = _transform(away, gradient, m)
         w = w + step
         if step.norm() * m**0.5 < tolerance:
             break
     analysis: Tensor = mean + torch.tensordot(w + root, deviation, 1)
     return analysis
+
+
+def _linearised(
+    predicted: Tensor, y: Tensor, error: ObservationError, inverse: Tensor, w: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the members' deviations at the observations, and minus the gradient of the cost."""
+    centre = predicted.mean(0)
+    away = inverse @ error.whiten(predicted - centre)
+    return away, away @ error.whiten(y.to(predicted) - centre) - (len(w) - 1) * w
 
 
 def _transform(away: Tensor, gradient: Tensor, m: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,6 @@ is; large ones inflate it. There is nothing to tune where the model is perfect.
 from math import exp
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from stormda.assimilation.errors import ObservationError
@@ -65,6 +64,8 @@ def finite_size_inflation(
         grown = exp(2 * log_factor)
         misfit: float = (along / (grown * squares + m - 1)).sum().item()
         return misfit + float(e / grown) + 2 * c * log_factor
+
+    from scipy.optimize import minimize_scalar  # slow to import, and seldom needed
 
     best = float(minimize_scalar(cost, bounds=(-1.0, 5.0), method="bounded").x)
     return exp(best)

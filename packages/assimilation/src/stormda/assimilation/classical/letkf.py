@@ -110,15 +110,25 @@ def letkf(
     for start in range(0, ensemble.shape[1], _CHUNK):
         columns = slice(start, start + _CHUNK)
         far = distance[columns] if isinstance(distance, Tensor) else distance(columns)
-        if isinstance(far, Neighbours):
-            trust = gaspari_cohn(far.distance.double(), radius) * precision[far.index]
-            weights = _local_weights(y_deviation[:, far.index], innovation[far.index], trust)
-        else:
-            trust = gaspari_cohn(far.double(), radius) * precision
-            weights = _weights(y_deviation, innovation, trust)
+        weights = _localised(far, radius, y_deviation, innovation, precision)
         increment = weights.mT @ deviation[:, columns].transpose(0, 1)
         analysis[:, columns] = (mean[columns] + increment.transpose(0, 1)).to(ensemble.dtype)
     return relax_spread(analysis, ensemble, rtps) if rtps > 0 else analysis
+
+
+def _localised(
+    far: Tensor | Neighbours,
+    radius: float,
+    y_deviation: Tensor,
+    innovation: Tensor,
+    precision: Tensor,
+) -> Tensor:
+    """Return the weights of some columns, from all observations or from their neighbours."""
+    if isinstance(far, Neighbours):
+        trust = gaspari_cohn(far.distance.double(), radius) * precision[far.index]
+        return _local_weights(y_deviation[:, far.index], innovation[far.index], trust)
+    trust = gaspari_cohn(far.double(), radius) * precision
+    return _weights(y_deviation, innovation, trust)
 
 
 def _weights(y_deviation: Tensor, innovation: Tensor, precision: Tensor) -> Tensor:

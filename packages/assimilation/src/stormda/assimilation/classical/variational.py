@@ -22,7 +22,8 @@ from torch import Tensor
 
 from stormda.assimilation.classical.optimal_interpolation import descend
 from stormda.assimilation.covariance import Covariance
-from stormda.assimilation.guidance.base import linearize_operator
+from stormda.assimilation.errors.base import ObservationError
+from stormda.assimilation.guidance.base import Linearized, linearize_operator
 from stormda.assimilation.guidance.cg import conjugate_gradients
 from stormda.assimilation.observation import Observation, Operator
 
@@ -73,12 +74,8 @@ def variational(
         innovation = observation.innovation(line.predicted)
         error = observation.error.near(innovation)
 
-        def apply(v: Tensor) -> Tensor:
-            spread = (covariance @ line.adjoint(v).reshape(-1, 1)).reshape(x[None].shape)  # noqa: B023
-            return error.apply(v) + line.tangent(spread)  # noqa: B023
-
         solution = conjugate_gradients(
-            apply,
+            _believed(covariance, line, error, x[None].shape),
             innovation + line.tangent((x - background)[None]),
             diagonal=error.variance.to(innovation),
             tolerance=tolerance,
@@ -90,6 +87,18 @@ def variational(
         if not before - cost > tolerance:
             break
     return x
+
+
+def _believed(
+    covariance: Covariance, line: Linearized, error: ObservationError, shape: Sequence[int]
+) -> Callable[[Tensor], Tensor]:
+    """Return the product with `R + H B H^T` around a state of this shape."""
+
+    def apply(v: Tensor) -> Tensor:
+        spread = (covariance @ line.adjoint(v).reshape(-1, 1)).reshape(shape)
+        return error.apply(v) + line.tangent(spread)
+
+    return apply
 
 
 def along(forecast: Callable[[Tensor], Tensor], operators: Sequence[Operator | None]) -> Operator:
