@@ -7,7 +7,7 @@ Block means of real fields are refined to the fields. Cases, with what is learne
 - era5: hourly 2 m temperature over the UK, 32 x 48; 1-12 March 2019 / 13 March 12 UTC to 16 March.
 - oisst: sea surface temperature of one day in tiles of 32 x 32 cells of 0.25 degrees without land;
   tiles that begin west of 180 E / east of it (learned from / scored).
-- echam5: 6-hourly surface temperature of the whole earth, 96 x 192; the first 15 times / the last 4.
+- echam5: 6-hourly surface temperature of the whole earth, 96 x 192; first 15 times / last 4.
 
 Beside STORM's ensemble (mean, and one member for its spectrum) stand bilinear and bicubic
 interpolation, bilinear interpolation of departures from the climate of each cell (no climate for

@@ -123,7 +123,7 @@ class GlobalLinearAttention(GatedMixer):
         torch.Size([1, 12, 64])
     """
 
-    band = Band(step=1, halo=1)
+    band: Band | None = Band(step=1, halo=1)
 
     def attend(
         self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
@@ -146,7 +146,7 @@ class LatentAttention(GatedMixer):
         torch.Size([1, 12, 64])
     """
 
-    band = Band(step=1, halo=1)
+    band: Band | None = Band(step=1, halo=1)
 
     def __init__(
         self,

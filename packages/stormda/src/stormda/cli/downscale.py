@@ -7,16 +7,18 @@ from pathlib import Path
 import click
 import numpy as np
 
+from stormda.cli import INTERRUPTED
 from stormda.cli.assimilate import on_device, prior_file
 from stormda.cli.options import (
     device_option,
+    json_option,
     overwrite_option,
     parse_assignments,
-    progress_bar,
     refuse_existing,
     set_option,
     show_settings,
 )
+from stormda.cli.output import Steps, result
 from stormda.io import open_store, sha256
 from stormda.parallel import Interruption
 from stormda.storm.config import override
@@ -24,7 +26,11 @@ from stormda.storm.downscaling import DownscalingConfig, downscale_files
 from stormda.storm.prior import Storm
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  stormda train FINE.nc --variables t2m --recipe downscaling --out PRIOR\n"
+    "  stormda downscale COARSE.nc --prior PRIOR --members 32 --out FINE_AGAIN.nc"
+)
 @click.argument("files", nargs=-1, required=True, metavar="COARSE...")
 @click.option(
     "--prior",
@@ -39,6 +45,7 @@ from stormda.storm.prior import Storm
 @set_option
 @device_option
 @overwrite_option
+@json_option
 def downscale(
     files: tuple[str, ...],
     prior_path: Path,
@@ -48,6 +55,7 @@ def downscale(
     assignments: tuple[str, ...],
     device: str,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Sample fine fields whose block means are the fields of COARSE..., and write them to --out.
 
@@ -60,14 +68,12 @@ def downscale(
     config = override(config, parse_assignments(assignments))
     prior = on_device(Storm.load(prior_file(prior_path)), device)
     store = open_store(files[0] if len(files) == 1 else list(files))
-    show_settings(config)
+    show_settings(config, as_json=as_json)
     path = prior_file(prior_path)
-    with Interruption() as interrupted, progress_bar(1, "time") as bar:
+    with Interruption() as interrupted, Steps(1, "time") as steps:
 
         def report(done: int, count: int, time: np.datetime64) -> None:
-            bar.total = count
-            bar.set_postfix_str(str(time), refresh=False)
-            bar.update(done - bar.n)
+            steps.to(done, str(time), total=count)
 
         count = downscale_files(
             prior,
@@ -80,6 +86,11 @@ def downscale(
             interrupted=interrupted,
         )
     if count is None:
-        click.echo("interrupted; the same command goes on from here")
-    else:
-        click.echo(f"{count} times\nwrote {out}")
+        text = "interrupted; the same command goes on from here"
+        result(text, {"complete": False}, as_json=as_json)
+        click.get_current_context().exit(INTERRUPTED)
+    result(
+        f"{count} times\nwrote {out}",
+        {"complete": True, "times": count, "fields": out},
+        as_json=as_json,
+    )
