@@ -5,8 +5,8 @@ CF NetCDF-4 and appears complete or not at all.
 """
 
 from stormda.io.atomic import atomic_path
+from stormda.io.candidates import observation_table
 from stormda.io.cf_file import read_provenance
-from stormda.io.csv_points import ColumnMapping, Quantity
 from stormda.io.cycling import Cycle, EnsembleWriter
 from stormda.io.decoding import decode
 from stormda.io.ensemble import Ensemble, read_ensemble, write_ensemble, write_fields
@@ -14,11 +14,14 @@ from stormda.io.files import sha256
 from stormda.io.gathering import VariableStatistics
 from stormda.io.index import LevelAxis, VariableMeta
 from stormda.io.layout import FieldAxes
+from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.moments import Moments, moments
 from stormda.io.observation_files import read_observations
-from stormda.io.observations import ObservationTable, observation_table, passes
+from stormda.io.observations import ObservationTable
 from stormda.io.parts import Parts
+from stormda.io.passes import passes
 from stormda.io.point_files import write_observations
+from stormda.io.quality import Quality
 from stormda.io.statistics import Statistics
 from stormda.io.store import Store, open_store
 from stormda.io.times import decode_times, encode_times
@@ -34,6 +37,7 @@ __all__ = [
     "Moments",
     "ObservationTable",
     "Parts",
+    "Quality",
     "Quantity",
     "Statistics",
     "Store",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stormda.io.csv_points import ColumnMapping, read_csv
+from stormda.io.csv_points import read_csv
 from stormda.io.files import expand_paths, is_netcdf
+from stormda.io.mapping import ColumnMapping
 from stormda.io.netcdf_points import read_netcdf
 from stormda.io.observations import ObservationTable
 
@@ -58,9 +59,7 @@ def read_observations(
         raise ValueError(f"error: expected a positive standard deviation, got {error}")
     names = [variable] if isinstance(variable, str) else variable
     if is_netcdf(file):
-        if mapping is not None:
-            raise ValueError(f"mapping: expected None for the NetCDF file {file}, got a mapping")
-        table = read_netcdf(file, names)
+        table = read_netcdf(file, mapping, names)
     else:
         table = read_csv(file, mapping, names)
     if not len(table):

@@ -1,8 +1,9 @@
-"""Writing observations as a CF point file.
+"""Observations as a CF point file, written and read back.
 
 One dimension, `obs`, with time, position, one variable for each quantity and one for its error.
 `observed_variable` says which quantity a row measured, so that reading the file gives back exactly
-the rows that were written, and the counts of what was refused.
+the rows that were written, and the counts of what was refused. Heights, qualities and channels are
+there where a row has one.
 
 Source: CF Conventions 1.11, chapter 9 and appendix H.1.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from stormda.io.cf_file import CFLayout, CFVariable, create_cf
 from stormda.io.observations import PLANE, SPHERE, ObservationTable
+from stormda.io.quality import Quality
 from stormda.io.times import encode_times, time_attributes
 from stormda.io.units import temperature_attributes
 
@@ -30,7 +32,17 @@ REJECTED = "rejected"
 """The global attribute that holds, as JSON, how many candidates were refused, by reason."""
 
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
-_RESERVED = {"time", "obs", OBSERVED, "platform", "platform_strlen", *SPHERE, *PLANE}
+_HEIGHTS = {
+    "pressure": {"standard_name": "air_pressure", "units": "Pa", "positive": "down"},
+    "height": {"standard_name": "altitude", "units": "m", "positive": "up"},
+    "depth": {"standard_name": "depth", "units": "m", "positive": "down"},
+}
+_RESERVED = {
+    *("time", "obs", OBSERVED, "platform", "platform_strlen", "quality", "channel"),
+    *(f"z_{kind}" for kind in _HEIGHTS),
+    *SPHERE,
+    *PLANE,
+}
 
 _PLACES = {
     "lat": {"standard_name": "latitude", "units": "degrees_north"},
@@ -73,7 +85,7 @@ def write_observations(
         array([ 0.1, -0.2])
     """
     names = _names(table)
-    variables = {**_places(table), **_row_labels(table, names)}
+    variables = {**_places(table), **_heights(table), **_row_labels(table, names)}
     for name in names:
         variables |= _quantity(table, name, (attributes or {}).get(name, {}))
     sizes = {
@@ -121,13 +133,9 @@ def _places(table: ObservationTable) -> dict[str, CFVariable]:
 
 
 def _row_labels(table: ObservationTable, names: Sequence[str]) -> dict[str, CFVariable]:
-    """Describe which quantity, and if known which platform, each row is of."""
-    flags = {
-        "long_name": "which variable was observed",
-        "flag_values": np.arange(len(names), dtype=np.int32),
-        "flag_meanings": " ".join(names),
-    }
+    """Describe which quantity each row is of and, where known, its platform, quality, channel."""
     numbers = np.searchsorted(names, table.variable).astype(np.int32)
+    flags = _flags("which variable was observed", range(len(names)), names)
     labels = {OBSERVED: CFVariable(dims=("obs",), attributes=flags, data=numbers)}
     if np.any(table.platform != ""):
         letters = np.char.encode(table.platform, "utf-8")
@@ -136,7 +144,34 @@ def _row_labels(table: ObservationTable, names: Sequence[str]) -> dict[str, CFVa
             attributes={"long_name": "platform"},
             data=letters.view("S1").reshape(len(table), -1),
         )
+    if np.any(table.quality != Quality.UNKNOWN):
+        meanings = [quality.name.lower() for quality in Quality]
+        flags = _flags("what the source says about the value", Quality, meanings)
+        data = table.quality.astype(np.int32)
+        labels["quality"] = CFVariable(dims=("obs",), attributes=flags, data=data)
+    if np.any(table.channel != 0):
+        attributes = {"long_name": "channel of the instrument"}
+        labels["channel"] = CFVariable(
+            dims=("obs",), attributes=attributes, data=table.channel.astype(np.int32)
+        )
     return labels
+
+
+def _flags(what: str, values: Iterable[int], meanings: Sequence[str]) -> dict[str, object]:
+    return {
+        "long_name": what,
+        "flag_values": np.array([*values], np.int32),
+        "flag_meanings": " ".join(meanings),
+    }
+
+
+def _heights(table: ObservationTable) -> dict[str, CFVariable]:
+    """Describe how high or deep the rows are that have such a thing."""
+    return {
+        f"z_{kind}": _only_where(table.z_kind == kind, table.z, attributes)
+        for kind, attributes in _HEIGHTS.items()
+        if np.any(table.z_kind == kind)
+    }
 
 
 def _quantity(
