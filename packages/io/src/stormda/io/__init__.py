@@ -13,11 +13,13 @@ from stormda.io.ensemble import Ensemble, read_ensemble, write_ensemble, write_f
 from stormda.io.files import sha256
 from stormda.io.gathering import VariableStatistics
 from stormda.io.index import LevelAxis, VariableMeta
+from stormda.io.ioda_writing import write_ioda
 from stormda.io.layout import FieldAxes
 from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.moments import Moments, moments
 from stormda.io.observation_files import read_observations
 from stormda.io.observations import ObservationTable
+from stormda.io.parquet_points import write_parquet
 from stormda.io.parts import Parts
 from stormda.io.passes import passes
 from stormda.io.point_files import write_observations
@@ -60,5 +62,7 @@ __all__ = [
     "sha256",
     "write_ensemble",
     "write_fields",
+    "write_ioda",
     "write_observations",
+    "write_parquet",
 ]

@@ -161,9 +161,7 @@ def _in_range(table: ObservationTable) -> Bools:
 
 def _height_known(table: ObservationTable) -> Bools:
     """Tell where there is a height, pressure or depth if there should be one."""
-    some = table.z_kind != ""
-    positive = (table.z_kind != "pressure") | (table.z > 0)
-    return np.where(some, np.isfinite(table.z) & positive, np.isnan(table.z))
+    return np.where(table.z_kind == "", np.isnan(table.z), np.isfinite(table.z))
 
 
 def _first_of_kind(table: ObservationTable) -> Bools:

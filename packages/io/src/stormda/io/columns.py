@@ -75,7 +75,8 @@ def table_of(columns: Columns, mapping: ColumnMapping) -> ObservationTable:
 def _shared(columns: Columns, mapping: ColumnMapping) -> dict[str, NDArray[Any]]:
     """Return what all quantities of a row have in common."""
     cells = columns.cells
-    shared: dict[str, NDArray[Any]] = {"time": _times(columns, mapping)}
+    times = [cells[name] for name in mapping.times]
+    shared: dict[str, NDArray[Any]] = {"time": times_of(times, mapping.time_format)}
     if mapping.platform is not None:
         shared["platform"] = _text(cells[mapping.platform])
     for name in ("lat", "lon", "y", "x"):
@@ -193,16 +194,21 @@ def _number(cell: str) -> float:
     return float(cell)
 
 
-def _times(columns: Columns, mapping: ColumnMapping) -> NDArray[np.datetime64]:
-    """Return times, NaT where a cell is no time."""
-    cells = [columns.cells[name] for name in mapping.times]
+def times_of(cells: Sequence[NDArray[Any]], form: str | None = None) -> NDArray[np.datetime64]:
+    """Return times, NaT where a cell is no time.
+
+    Args:
+        cells: The columns of the time, each of shape (n,), as `ColumnMapping.time` says.
+        form: What `ColumnMapping.time_format` says.
+    """
     if len(cells) == 1 and cells[0].dtype.kind == "M":
         return cells[0].astype("datetime64[s]")
-    form = mapping.time_format
     if len(cells) > 1 and form is None:
         return _calendar_times([_numbers(cell)[0] for cell in cells])
     if form is not None and " since " in form:
         return times_since(_numbers(cells[0])[0], form)
+    if form is None and cells[0].dtype.kind in "iuf":
+        raise ValueError("time units: expected '<unit> since <date>', got none")
     joined = zip(*(_codes(cell).tolist() for cell in cells), strict=True)
     return np.array([_time(" ".join(parts), form) for parts in joined], "datetime64[s]")
 

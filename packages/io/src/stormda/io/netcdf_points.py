@@ -7,15 +7,18 @@ candidates are refused and counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import xarray as xr
 
-from stormda.io.axes import time_variable
+from stormda.io.argo import is_argo, read_argo
+from stormda.io.axes import role_of, time_variable
 from stormda.io.columns import require_columns, table_of
 from stormda.io.hdf5_groups import open_groups
+from stormda.io.hdfeos import is_hdfeos, read_hdfeos
 from stormda.io.horizontal import find_angle
+from stormda.io.ioda import is_ioda, read_ioda
 from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.observations import PLANE, SPHERE, ObservationTable, Vertical
 from stormda.io.point_file_reading import read_point_file
@@ -23,6 +26,8 @@ from stormda.io.point_files import OBSERVED
 from stormda.io.ragged import spread_instances
 from stormda.io.stored_cells import columns_of
 from stormda.io.units import parse_unit
+
+_Layout = Callable[[xr.Dataset, Sequence[str] | None], ObservationTable]
 
 _PLATFORMS = (
     *("platform", "platform_id", "station", "station_id", "station_name"),
@@ -55,16 +60,36 @@ def read_netcdf(
         ValueError: If the file is not a list of points, its times cannot be decoded, or a variable
             is not there.
     """
+    if mapping is None and is_hdfeos(path):
+        return read_hdfeos(path, variables)
     with open_groups(path) as dataset:
         try:
-            if mapping is None and OBSERVED in dataset.variables:
-                return read_point_file(dataset, variables)
-            points = spread_instances(dataset)
-            chosen = _recognised(points, variables) if mapping is None else mapping
-            require_columns(chosen, [str(name) for name in points.variables])
-            return table_of(columns_of(points, chosen.columns), chosen)
+            if mapping is not None:
+                return _mapped(dataset, mapping)
+            for recognises, reads in _LAYOUTS:
+                if recognises(dataset):
+                    return reads(dataset, variables)
+            return _mapped(dataset, _recognised(spread_instances(dataset), variables))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _mapped(dataset: xr.Dataset, mapping: ColumnMapping) -> ObservationTable:
+    points = spread_instances(dataset)
+    require_columns(mapping, [str(name) for name in points.variables])
+    return table_of(columns_of(points, mapping.columns), mapping)
+
+
+def _is_point_file(dataset: xr.Dataset) -> bool:
+    return OBSERVED in dataset.variables
+
+
+_LAYOUTS: tuple[tuple[Callable[[xr.Dataset], bool], _Layout], ...] = (
+    (_is_point_file, read_point_file),
+    (is_ioda, read_ioda),
+    (is_argo, read_argo),
+)
+"""Layouts that are recognised, each with what reads it."""
 
 
 def _recognised(dataset: xr.Dataset, variables: Sequence[str] | None) -> ColumnMapping:
@@ -117,7 +142,8 @@ def _point_dimensions(dataset: xr.Dataset, places: tuple[str, str]) -> tuple[str
 def _time(dataset: xr.Dataset, dims: tuple[str, ...]) -> str:
     """Return the variable of the times: of each point, of all, or along a dimension of its own."""
     for dim in (*dims, None, "time"):
-        if (name := time_variable(dataset, dim)) is not None:
+        name = time_variable(dataset, dim)
+        if name is not None and role_of(name, dataset[name].attrs) == "T":
             return name
     raise ValueError(f"time: expected a variable along {dims[0]!r}, got none")
 
