@@ -177,7 +177,10 @@ class TestMappings:
         ("changes", "message"),
         [
             ({"quantities": {}}, "quantities: expected at least one, got none"),
-            ({"lon": None}, "coordinates: expected lat and lon, y and x, or stations, got ['lat']"),
+            (
+                {"lon": None},
+                "coordinates: expected lat and lon, y and x, or stations, got ['lat']",
+            ),
         ],
     )
     def test_columns(self, changes, message):

@@ -14,6 +14,7 @@ from stormda.io.files import sha256
 from stormda.io.gathering import VariableStatistics
 from stormda.io.index import LevelAxis, VariableMeta
 from stormda.io.ioda_writing import write_ioda
+from stormda.io.known_mappings import ARM_SONDE, ARM_SURFACE, ICOADS, METAR_CSV, SAO
 from stormda.io.layout import FieldAxes
 from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.moments import Moments, moments
@@ -24,12 +25,20 @@ from stormda.io.parts import Parts
 from stormda.io.passes import passes
 from stormda.io.point_files import write_observations
 from stormda.io.quality import Quality
+from stormda.io.repeats import resolve_repeats
 from stormda.io.statistics import Statistics
 from stormda.io.store import Store, open_store
+from stormda.io.thinning import super_observations, thin
 from stormda.io.times import decode_times, encode_times
 from stormda.io.units import Unit, convert, parse_unit
+from stormda.io.wind import wind_components
 
 __all__ = [
+    "ARM_SONDE",
+    "ARM_SURFACE",
+    "ICOADS",
+    "METAR_CSV",
+    "SAO",
     "ColumnMapping",
     "Cycle",
     "Ensemble",
@@ -59,7 +68,11 @@ __all__ = [
     "read_ensemble",
     "read_observations",
     "read_provenance",
+    "resolve_repeats",
     "sha256",
+    "super_observations",
+    "thin",
+    "wind_components",
     "write_ensemble",
     "write_fields",
     "write_ioda",

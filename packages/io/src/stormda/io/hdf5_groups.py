@@ -73,7 +73,9 @@ def _with_group(merged: xr.Dataset, dataset: xr.Dataset, group: str) -> xr.Datas
     own = {str(name): v for name, v in plain.variables.items()}
     sizes = {**merged.sizes}
     for variable in own.values():
-        clash = [d for d, n in zip(variable.dims, variable.shape, strict=True) if sizes.get(d, n) != n]
+        clash = [
+            d for d, n in zip(variable.dims, variable.shape, strict=True) if sizes.get(d, n) != n
+        ]
         names = {d: f"{group}/{d}" for d in clash}
         variable.dims = tuple(names.get(d, d) for d in variable.dims)
     return merged.assign({f"{group}/{name}": variable for name, variable in own.items()})

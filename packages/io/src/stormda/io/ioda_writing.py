@@ -157,9 +157,7 @@ class _Writer:
         fill = np.array(_FILLS["f"], self.dtype)
         return np.where(np.isnan(values), fill, values.astype(self.dtype))
 
-    def _dataset(
-        self, name: str, values: NDArray[Any], attributes: Mapping[str, object]
-    ) -> None:
+    def _dataset(self, name: str, values: NDArray[Any], attributes: Mapping[str, object]) -> None:
         text = values.dtype == object
         created = self.file.create_dataset(
             name, data=values, dtype=h5py.string_dtype() if text else values.dtype

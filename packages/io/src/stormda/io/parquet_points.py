@@ -101,7 +101,9 @@ def _described(path: Path) -> tuple[list[str], dict[str, str]]:
             f"{path}: expected a readable Parquet file, got a truncated or damaged one ({error})"
         ) from error
     texts = schema.metadata or {}
-    decoded = {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in texts.items()}
+    decoded = {
+        k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in texts.items()
+    }
     return list(schema.names), decoded
 
 

@@ -43,9 +43,7 @@ def spread_instances(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
-def _spread(
-    dataset: xr.Dataset, name: str, sample: str, numbers: NDArray[np.int64]
-) -> xr.Dataset:
+def _spread(dataset: xr.Dataset, name: str, sample: str, numbers: NDArray[np.int64]) -> xr.Dataset:
     instance = str(dataset[name].dims[0]) if name in dataset.variables else name
     along = xr.DataArray(numbers, dims=sample)
     return dataset.drop_vars([n for n in (instance, sample) if n in dataset.indexes]).isel(

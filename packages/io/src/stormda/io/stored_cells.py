@@ -1,8 +1,8 @@
 """The variables of a NetCDF or HDF5 file as columns: decoded, and spread out to one length.
 
-    time (profile)       ->  time of each level of each profile
-    level (level)        ->  level of each level of each profile
-    t (profile, level)   ->  as it is, row by row
+time (profile)       ->  time of each level of each profile
+level (level)        ->  level of each level of each profile
+t (profile, level)   ->  as it is, row by row
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def stored(variable: xr.Variable, name: str) -> NDArray[Any]:
     try:
         return np.asarray(variable.values)
     except Exception as error:  # the readers raise many kinds for damaged bytes
-        raise ValueError(f"{name}: expected readable values, got damaged ones ({error})") from error
+        raise ValueError(
+            f"{name}: expected readable values, got damaged ones ({error})"
+        ) from error
 
 
 def columns_of(dataset: xr.Dataset, names: Iterable[str]) -> Columns:
@@ -107,9 +109,7 @@ def _as_text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _common_sizes(
-    dataset: xr.Dataset, dims: Mapping[str, tuple[str, ...]]
-) -> dict[str, int]:
+def _common_sizes(dataset: xr.Dataset, dims: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     """Return the sizes of the dimensions that variables run along: those of one of them."""
     largest = max(dims, key=lambda name: len(dims[name]))
     for name, own in dims.items():
@@ -121,9 +121,7 @@ def _common_sizes(
     return {dim: int(dataset.sizes[dim]) for dim in dims[largest]}
 
 
-def _spread(
-    values: NDArray[Any], dims: tuple[str, ...], sizes: Mapping[str, int]
-) -> NDArray[Any]:
+def _spread(values: NDArray[Any], dims: tuple[str, ...], sizes: Mapping[str, int]) -> NDArray[Any]:
     """Repeat values along the dimensions that they do not have, and list them row by row."""
     order = [dim for dim in sizes if dim in dims]
     ordered = values.transpose([dims.index(dim) for dim in order])
