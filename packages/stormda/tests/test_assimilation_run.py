@@ -207,7 +207,12 @@ def test_observations_take_the_names_and_units_of_the_fields() -> None:
     [
         ({"u10": "t2m"}, {"t2m": "K"}, "observed: expected a field among ['t2m'], got 'u10'"),
         ({"t2m": "t"}, {"t2m": "K"}, "observed: expected a variable among ['t2m'], got 't'"),
-        ({"t2m": "t2m"}, {"t2m": "Pa"}, "units: expected a unit that converts to 'Pa', got 'K'"),
+        (
+            {"t2m": "t2m"},
+            {"t2m": "Pa"},
+            "observations: variable 't2m' for 't2m': "
+            "units: expected a unit that converts to 'Pa', got 'K'",
+        ),
     ],
 )
 def test_what_does_not_match_is_refused(observed, units, message: str) -> None:

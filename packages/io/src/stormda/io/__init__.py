@@ -10,6 +10,7 @@ from stormda.io.cf_file import read_provenance
 from stormda.io.cycling import Cycle, EnsembleWriter
 from stormda.io.decoding import decode
 from stormda.io.ensemble import Ensemble, read_ensemble, write_ensemble, write_fields
+from stormda.io.feedback import Feedback, write_feedback
 from stormda.io.files import sha256
 from stormda.io.gathering import VariableStatistics
 from stormda.io.index import LevelAxis, VariableMeta
@@ -43,6 +44,7 @@ __all__ = [
     "Cycle",
     "Ensemble",
     "EnsembleWriter",
+    "Feedback",
     "FieldAxes",
     "LevelAxis",
     "Moments",
@@ -74,6 +76,7 @@ __all__ = [
     "thin",
     "wind_components",
     "write_ensemble",
+    "write_feedback",
     "write_fields",
     "write_ioda",
     "write_observations",

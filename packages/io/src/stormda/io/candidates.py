@@ -1,9 +1,9 @@
 """Candidates become a table of observations, or are refused and counted.
 
 A candidate is refused for the first of these reasons that applies: `missing time`, `missing
-position`, `position out of range`, `unusable height`, `missing value`, `infinite value`, `error not
-positive`, `bad quality`, and `duplicate` for one that repeats another in everything but its error
-and its quality.
+position`, `position out of range`, `unusable height`, `missing value`, `infinite value`, `error
+not positive`, `bad quality`, and `duplicate` for one that repeats another in everything but its
+error and its quality.
 """
 
 from __future__ import annotations

@@ -214,20 +214,21 @@ def times_of(cells: Sequence[NDArray[Any]], form: str | None = None) -> NDArray[
 
 
 def _calendar_times(parts: Sequence[Floats]) -> NDArray[np.datetime64]:
-    """Return the times of years, months, days, hours, minutes and seconds, NaT where there is none.
+    """Return the times of years, months, days, hours, minutes, seconds, NaT where there is none.
 
     The last part may have a fraction, as the hours of ship reports do.
     """
-    year, month, day, *rest = (*parts, *([np.zeros_like(parts[0])] * (6 - len(parts))))
-    known = np.isfinite(np.stack([year, month, day, *rest])).all(axis=0)
-    steps = zip(rest, (3600, 60, 1), strict=True)
-    seconds = sum(np.where(known, part, 0) * length for part, length in steps)
+    numbers = np.zeros((6, len(parts[0])))
+    numbers[: len(parts)] = parts
+    known = np.asarray(np.isfinite(numbers).all(axis=0))
+    year, month, day = numbers[:3]
+    seconds = np.where(known, np.array([3600, 60, 1]) @ np.where(known, numbers[3:], 0), 0)
     texts = [
         f"{y:04.0f}-{m:02.0f}-{d:02.0f}" if usable else "none"
         for y, m, d, usable in zip(year, month, day, known & (seconds < 86400), strict=True)
     ]
     dates = np.array([_time(text, None) for text in texts], "datetime64[s]")
-    return dates + np.rint(seconds).astype("timedelta64[s]")
+    return np.asarray(dates + np.rint(seconds).astype("timedelta64[s]"))
 
 
 def times_since(numbers: Floats, units: str, calendar: str = "standard") -> NDArray[np.datetime64]:

@@ -2,8 +2,8 @@
 
 A swath has geolocation fields (Time, Latitude, Longitude, Pressure) and data fields. The files
 state the dimensions of each field in a text of their own, `StructMetadata.0`. In a level 2 product
-`L2gpValue` is the retrieval and `L2gpPrecision` its error, negative where the retrieval says little
-that its first guess did not; an odd `Status` means do not use.
+`L2gpValue` is the retrieval and `L2gpPrecision` its error, negative where the retrieval says
+little that its first guess did not; an odd `Status` means do not use.
 
 Source: HDF-EOS5 user's guide (2010), appendix A; Livesey et al. (2020), MLS version 4.2x data
 quality document, section 1.6, https://mls.jpl.nasa.gov

@@ -50,7 +50,7 @@ MEANINGS = " ".join(quality.name.lower() for quality in Quality)
 
 def is_ioda(dataset: xr.Dataset) -> bool:
     """Tell whether a file is in one of the layouts of IODA."""
-    return any(name.startswith("ObsValue/") for name in _modern(dataset).variables)
+    return any(str(name).startswith("ObsValue/") for name in _modern(dataset).variables)
 
 
 def read_ioda(dataset: xr.Dataset, variables: Sequence[str] | None) -> ObservationTable:
@@ -124,9 +124,9 @@ def _one_variable(dataset: xr.Dataset, name: str) -> dict[str, NDArray[Any]]:
 
 def _metadata(dataset: xr.Dataset, value: str) -> dict[str, str]:
     """Return which variable has each role: when, where, who."""
-    found = {
+    found: dict[str, str | None] = {
         role: next((f"MetaData/{n}" for n in names if f"MetaData/{n}" in dataset.variables), None)
-        for role, names in {**ROLES, **HEIGHTS}.items()
+        for role, names in (*ROLES.items(), *HEIGHTS.items())
     }
     for role in ("time", "lat", "lon"):
         if found[role] is None:

@@ -1,7 +1,7 @@
 """Writing observations in the layout of IODA version 3.
 
-The rows of a table that share time, place, height and platform become one location, with a value of
-each variable (and channel) that was observed there; the others are missing.
+The rows of a table that share time, place, height and platform become one location, with a value
+of each variable (and channel) that was observed there; the others are missing.
 
 Source: JCSDA, ioda, share/ioda/yaml/validation/ObsSpace.yaml, https://github.com/JCSDA/ioda
 """
@@ -128,8 +128,8 @@ class _Writer:
             mine = table.z_kind[first] == kind
             if mine.any():
                 values = np.where(mine, table.z[first], np.nan)
-                units = {"units": "Pa" if kind == "pressure" else "m"}
-                self._dataset(f"MetaData/{name}", self._filled(values), units)
+                unit = "Pa" if kind == "pressure" else "m"
+                self._dataset(f"MetaData/{name}", self._filled(values), {"units": unit})
 
     def _variable(self, name: str) -> None:
         """Write the values, errors and qualities of one variable."""

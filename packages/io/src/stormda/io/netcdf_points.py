@@ -108,7 +108,10 @@ def _recognised(dataset: xr.Dataset, variables: Sequence[str] | None) -> ColumnM
         z=height if height not in names else None,
         z_kind=kind if height not in names else "",
         platform=_platform(dataset, along),
-        **dict(zip(kinds, places, strict=True)),
+        lat=places[0] if kinds == SPHERE else None,
+        lon=places[1] if kinds == SPHERE else None,
+        y=places[0] if kinds == PLANE else None,
+        x=places[1] if kinds == PLANE else None,
     )
 
 

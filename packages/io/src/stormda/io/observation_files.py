@@ -29,9 +29,9 @@ def read_observations(
 ) -> ObservationTable:
     r"""Read point observations from a CSV, Parquet, NetCDF or HDF5 file.
 
-    NetCDF describes itself, and so do Argo, IODA and HDF-EOS5. Of CSV and Parquet, columns for time, latitude and longitude (or y and x) are
-    recognised by their usual names, and values are left in the units that they are in; a mapping
-    names columns, units, errors and missing values.
+    NetCDF describes itself, and so do Argo, IODA and HDF-EOS5. Of CSV and Parquet, columns for
+    time, latitude and longitude (or y and x) are recognised by their usual names, and values are
+    left in the units that they are in; a mapping names columns, units, errors and missing values.
 
     Args:
         path: The file; its first bytes decide how it is read.
@@ -66,9 +66,8 @@ def read_observations(
     table = _reader_of(file)(file, mapping, names)
     if not len(table):
         raise ValueError(f"{file}: expected at least one usable observation, got {table.summary}")
-    if error is None:
-        return table
-    return replace(table, error=np.where(np.isnan(table.error), error, table.error))
+    known = table.error if error is None else np.where(np.isnan(table.error), error, table.error)
+    return replace(table, error=known, source=str(file))
 
 
 def _reader_of(file: Path) -> Reader:

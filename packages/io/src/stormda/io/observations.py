@@ -5,8 +5,8 @@ Every candidate that came in is either a row or counted under the first reason t
     n_in = len(table) + sum(table.rejected.values())
 
 This holds through every selection, so that a report can say what became of each observation.
-Rows are sorted by time, then by position, then by what was measured. An error of NaN means that nobody stated one; a height
-of NaN that the observation has none, as at a station or from a ship.
+Rows are sorted by time, then by position, then by what was measured. An error of NaN means that
+nobody stated one; a height of NaN that the observation has none, as at a station or from a ship.
 """
 
 from __future__ import annotations
@@ -79,6 +79,9 @@ class ObservationTable:
 
     rejected: Counter[str]
     """How many candidates were refused, by reason."""
+
+    source: str = ""
+    """The file that they were read from; empty if from none."""
 
     def __len__(self) -> int:
         """The number of observations that are used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def _needed(dataset: xr.Dataset, names: Sequence[str], dims: Sequence[str]) -> l
 
 
 def _rows(
-    cells: dict[str, NDArray[Any]],
+    cells: Mapping[str, NDArray[Any]],
     names: Sequence[str],
     which: NDArray[np.int64],
     rows: NDArray[np.bool_],

@@ -84,10 +84,34 @@ def write_observations(
         ...     read_observations(Path(folder, "obs.nc")).value
         array([ 0.1, -0.2])
     """
+    variables = point_variables(table, attributes or {})
+    write_point_file(path, table, variables, provenance=provenance or {}, overwrite=overwrite)
+
+
+def point_variables(
+    table: ObservationTable, attributes: Mapping[str, Mapping[str, str]]
+) -> dict[str, CFVariable]:
+    """Describe every column of a table as variables of a point file.
+
+    Raises:
+        ValueError: If the table is empty or a variable's name cannot be used in a file.
+    """
     names = _names(table)
     variables = {**_places(table), **_heights(table), **_row_labels(table, names)}
     for name in names:
-        variables |= _quantity(table, name, (attributes or {}).get(name, {}))
+        variables |= _quantity(table, name, attributes.get(name, {}))
+    return variables
+
+
+def write_point_file(
+    path: str | Path,
+    table: ObservationTable,
+    variables: Mapping[str, CFVariable],
+    *,
+    provenance: Mapping[str, Any],
+    overwrite: bool,
+) -> None:
+    """Write the variables that describe a table, and the account of what was refused."""
     sizes = {
         dim: size
         for variable in variables.values()
@@ -98,7 +122,7 @@ def write_observations(
         dimensions=sizes,
         variables=variables,
         attributes={"featureType": "point", REJECTED: json.dumps(table.rejected, sort_keys=True)},
-        provenance=provenance or {},
+        provenance=provenance,
     )
     with create_cf(path, layout, overwrite=overwrite):
         pass  # every variable has its data
@@ -135,8 +159,8 @@ def _places(table: ObservationTable) -> dict[str, CFVariable]:
 def _row_labels(table: ObservationTable, names: Sequence[str]) -> dict[str, CFVariable]:
     """Describe which quantity each row is of and, where known, its platform, quality, channel."""
     numbers = np.searchsorted(names, table.variable).astype(np.int32)
-    flags = _flags("which variable was observed", range(len(names)), names)
-    labels = {OBSERVED: CFVariable(dims=("obs",), attributes=flags, data=numbers)}
+    meanings_of = flags("which variable was observed", range(len(names)), names)
+    labels = {OBSERVED: CFVariable(dims=("obs",), attributes=meanings_of, data=numbers)}
     if np.any(table.platform != ""):
         letters = np.char.encode(table.platform, "utf-8")
         labels["platform"] = CFVariable(
@@ -146,9 +170,9 @@ def _row_labels(table: ObservationTable, names: Sequence[str]) -> dict[str, CFVa
         )
     if np.any(table.quality != Quality.UNKNOWN):
         meanings = [quality.name.lower() for quality in Quality]
-        flags = _flags("what the source says about the value", Quality, meanings)
+        meanings_of = flags("what the source says about the value", Quality, meanings)
         data = table.quality.astype(np.int32)
-        labels["quality"] = CFVariable(dims=("obs",), attributes=flags, data=data)
+        labels["quality"] = CFVariable(dims=("obs",), attributes=meanings_of, data=data)
     if np.any(table.channel != 0):
         attributes = {"long_name": "channel of the instrument"}
         labels["channel"] = CFVariable(
@@ -157,7 +181,8 @@ def _row_labels(table: ObservationTable, names: Sequence[str]) -> dict[str, CFVa
     return labels
 
 
-def _flags(what: str, values: Iterable[int], meanings: Sequence[str]) -> dict[str, object]:
+def flags(what: str, values: Iterable[int], meanings: Sequence[str]) -> dict[str, object]:
+    """Return the CF attributes of a variable whose numbers stand for words."""
     return {
         "long_name": what,
         "flag_values": np.array([*values], np.int32),
@@ -168,7 +193,7 @@ def _flags(what: str, values: Iterable[int], meanings: Sequence[str]) -> dict[st
 def _heights(table: ObservationTable) -> dict[str, CFVariable]:
     """Describe how high or deep the rows are that have such a thing."""
     return {
-        f"z_{kind}": _only_where(table.z_kind == kind, table.z, attributes)
+        f"z_{kind}": only_where(table.z_kind == kind, table.z, attributes)
         for kind, attributes in _HEIGHTS.items()
         if np.any(table.z_kind == kind)
     }
@@ -191,13 +216,14 @@ def _quantity(
     own = {"long_name": name, **shared, **on_scale, **attributes, **ancillary}
     mine = table.variable == name
     return {
-        name: _only_where(mine, table.value, own),
-        f"{name}_error": _only_where(mine, table.error, error),
+        name: only_where(mine, table.value, own),
+        f"{name}_error": only_where(mine, table.error, error),
     }
 
 
-def _only_where(
+def only_where(
     mine: NDArray[np.bool_], values: NDArray[np.float64], attributes: Mapping[str, str]
 ) -> CFVariable:
+    """Describe values that are missing in the rows of other variables."""
     data = np.where(mine, values, np.nan)
     return CFVariable(dims=("obs",), attributes=attributes, data=data, fill=np.nan)

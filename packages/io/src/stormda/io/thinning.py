@@ -12,6 +12,7 @@ Source: Janjić et al. (2018), Q. J. R. Meteorol. Soc. 144, section 4, https://d
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from stormda.grid import Grid, locate, nearest
 from stormda.io.observations import COLUMNS, SPHERE, ObservationTable, sort_rows
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 _KINDS = ("variable", "channel", "z_kind")
 
@@ -159,12 +161,15 @@ def _means(
 def _mean_position(
     table: ObservationTable,
     box: Ints,
-    mean: Any,
-    first: Ints,  # noqa: ANN401
+    mean: Callable[[Floats], Floats],
+    first: Ints,
 ) -> NDArray[np.float64]:
     """Return the mean places: longitudes as differences from the first, over the date line too."""
     start = table.position[first][box]
     apart = table.position - start
     if table.dims == SPHERE:
         apart[:, 1] = (apart[:, 1] + 180) % 360 - 180
-    return table.position[first] + np.stack([mean(column) for column in apart.T], axis=-1)
+    middle: Floats = table.position[first] + np.stack(
+        [mean(column) for column in apart.T], axis=-1
+    )
+    return middle

@@ -82,18 +82,19 @@ def _pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of speeds and those of the directions of the same reports.
 
-    A report with two speeds or two directions is not paired: it is not known which belong together.
+    A report with two speeds or two directions is not paired: which belong together is not known.
     """
     reports = alike(table, _REPORT)
     (speeds,), (directions,) = (np.nonzero(table.variable == v) for v in (speed, direction))
-    once = [rows[np.isin(reports[rows], _single(reports[rows]))] for rows in (speeds, directions)]
-    _, one, two = np.intersect1d(*(reports[rows] for rows in once), return_indices=True)
-    return once[0][one], once[1][two]
+    speeds = speeds[np.isin(reports[speeds], _single(reports[speeds]))]
+    directions = directions[np.isin(reports[directions], _single(reports[directions]))]
+    _, one, two = np.intersect1d(reports[speeds], reports[directions], return_indices=True)
+    return speeds[one], directions[two]
 
 
 def _single(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     values, counts = np.unique(numbers, return_counts=True)
-    return values[counts == 1]
+    return np.asarray(values[counts == 1])
 
 
 def _degrees(values: NDArray[np.float64], units: str) -> NDArray[np.float64]:
@@ -131,7 +132,9 @@ def _joined(
 ) -> ObservationTable:
     """Return a table's other rows and the components, with the account of both."""
     new = {**components, "variable": np.repeat(np.array(names), len(components["value"]) // 2)}
-    columns = {name: np.concatenate([getattr(table, name)[others], new[name]]) for name in COLUMNS}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(table, name)[others], new[name]]) for name in COLUMNS
+    }
     units = {v: table.units[v] for v in np.unique(table.variable[others]).tolist()}
     units |= dict.fromkeys(names, table.units.get(speed, ""))
     return sort_rows(replace(table, **columns, units=units, rejected=table.rejected + refused))
