@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import xarray as xr
 
+from stormda.io.damage import reported_as_damage
 from stormda.io.files import open_raw
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -31,7 +32,7 @@ def open_groups(path: Path) -> Iterator[xr.Dataset]:
     """
     with ExitStack() as stack:
         merged = stack.enter_context(open_raw(path))
-        try:
+        with reported_as_damage(str(path)):
             for group in group_names(path):
                 dataset = xr.open_dataset(
                     path,
@@ -43,15 +44,15 @@ def open_groups(path: Path) -> Iterator[xr.Dataset]:
                 )
                 stack.callback(dataset.close)
                 merged = _with_group(merged, dataset, group)
-        except Exception as error:  # the readers raise many kinds for damaged bytes
-            raise ValueError(
-                f"{path}: expected readable groups, got truncated or damaged ones ({error})"
-            ) from error
         yield merged
 
 
 def group_names(path: Path) -> list[str]:
-    """Return the paths of the groups of an HDF5 file that hold data, none for other files."""
+    """Return the paths of the groups of an HDF5 file that hold data, none for other files.
+
+    Raises:
+        ValueError: If the file is truncated or damaged.
+    """
     with path.open("rb") as file:
         if file.read(len(HDF5)) != HDF5:
             return []
@@ -62,7 +63,7 @@ def group_names(path: Path) -> list[str]:
         if isinstance(item, h5py.Dataset) and parent and parent not in found:
             found.append(parent)
 
-    with h5py.File(path, "r") as file:
+    with reported_as_damage(str(path)), h5py.File(path, "r") as file:
         file.visititems(visit)
     return found
 

@@ -21,6 +21,7 @@ import xarray as xr
 
 from stormda.io.atomic_time import decode_tai93
 from stormda.io.columns import Columns, table_of
+from stormda.io.damage import reported_as_damage
 from stormda.io.hdf5_groups import group_names
 from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.observations import ObservationTable
@@ -52,21 +53,23 @@ def read_hdfeos(path: Path, variables: Sequence[str] | None) -> ObservationTable
         ValueError: If a swath is not there or is no retrieval along a track, or the file is
             damaged.
     """
-    with h5py.File(path, "r") as file:
+    with reported_as_damage(str(path)), h5py.File(path, "r") as file:
         swaths = list(file[_SWATHS])
-        if variables is None and len(swaths) != 1:
-            raise ValueError(f"{path}: variable: expected the name of one of {swaths}, got none")
-        for name in variables or ():
-            if name not in swaths:
-                raise ValueError(f"{path}: variable: expected one of {swaths}, got {name!r}")
-        names = list(variables or swaths)
-        if len(names) > 1:
-            raise ValueError(f"{path}: variable: expected one swath at a time, got {names}")
-        try:
-            swath = _swath(file, names[0])
-            return table_of(_retrievals(swath), _mapping(swath, names[0]))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+    if variables is None and len(swaths) != 1:
+        raise ValueError(f"{path}: variable: expected the name of one of {swaths}, got none")
+    names = list(variables or swaths)
+    for name in names:
+        if name not in swaths:
+            raise ValueError(f"{path}: variable: expected one of {swaths}, got {name!r}")
+    if len(names) > 1:
+        raise ValueError(f"{path}: variable: expected one swath at a time, got {names}")
+    with reported_as_damage(str(path)), h5py.File(path, "r") as file:
+        swath = _swath(file, names[0])
+    try:
+        cells = _retrievals(swath)
+        return table_of(cells, _mapping(swath, names[0]))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _swath(file: h5py.File, name: str) -> xr.Dataset:

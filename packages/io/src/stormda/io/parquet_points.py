@@ -19,6 +19,7 @@ from stormda.io.candidates import observation_table
 from stormda.io.cf_file import PROVENANCE
 from stormda.io.columns import Columns, require_columns, table_of
 from stormda.io.csv_points import guess_mapping
+from stormda.io.damage import reported_as_damage
 from stormda.io.mapping import ColumnMapping
 from stormda.io.observations import COLUMNS, ObservationTable
 from stormda.io.point_file_reading import rejected_before
@@ -94,12 +95,8 @@ def read_parquet(
 def _described(path: Path) -> tuple[list[str], dict[str, str]]:
     """Return the names of the columns, and the texts that a file holds beside them."""
     _, parquet = _arrow()
-    try:
+    with reported_as_damage(str(path)):
         schema = parquet.read_schema(path)
-    except Exception as error:  # the reader raises many kinds for damaged bytes
-        raise ValueError(
-            f"{path}: expected a readable Parquet file, got a truncated or damaged one ({error})"
-        ) from error
     texts = schema.metadata or {}
     decoded = {
         k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in texts.items()
@@ -110,11 +107,9 @@ def _described(path: Path) -> tuple[list[str], dict[str, str]]:
 def _cells(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return some columns, as text, numbers with NaN where missing, or dates."""
     _, parquet = _arrow()
-    try:
+    with reported_as_damage("columns"):
         columns = parquet.read_table(path, columns=list(names), partitioning=None)
         return {name: _cell(columns[name].to_numpy()) for name in names}
-    except Exception as error:  # as above
-        raise ValueError(f"expected readable columns, got damaged ones ({error})") from error
 
 
 def _cell(values: NDArray[Any]) -> NDArray[Any]:

@@ -85,5 +85,5 @@ def _indexed(dataset: xr.Dataset, name: str, instance: str) -> NDArray[np.int64]
 def _whole(dataset: xr.Dataset, name: str) -> NDArray[np.int64]:
     values = stored(dataset.variables[name], name)
     if values.dtype.kind not in "iu":
-        raise ValueError(f"{name}: expected whole numbers, got values of type {values.dtype}")
+        raise ValueError(f"{name}: expected whole numbers, got values of type {values.dtype.name}")
     return values.astype(np.int64)

@@ -63,6 +63,7 @@ def _averaged(table: ObservationTable, group: np.ndarray) -> ObservationTable:
     """Return a table whose rows have the mean value of their group, and its largest error."""
     size = int(group.max(initial=-1)) + 1
     means = np.bincount(group, table.value, size) / np.bincount(group, minlength=size)
-    largest = np.full(size, -np.inf)
-    np.maximum.at(largest, group, table.error)  # NaN, unknown, wins
-    return replace(table, value=means[group], error=largest[group])
+    largest = np.zeros(size)
+    np.maximum.at(largest, group, np.where(np.isnan(table.error), np.inf, table.error))
+    error = np.where(np.isinf(largest), np.nan, largest)  # unknown if one of them is
+    return replace(table, value=means[group], error=error[group])

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormda.io.columns import Columns, times_since
+from stormda.io.damage import reported_as_damage
 from stormda.io.decoding import decode_exactly
 
 
@@ -24,12 +25,8 @@ def stored(variable: xr.Variable, name: str) -> NDArray[Any]:
     Raises:
         ValueError: If the file is damaged where they are.
     """
-    try:
+    with reported_as_damage(name):
         return np.asarray(variable.values)
-    except Exception as error:  # the readers raise many kinds for damaged bytes
-        raise ValueError(
-            f"{name}: expected readable values, got damaged ones ({error})"
-        ) from error
 
 
 def columns_of(dataset: xr.Dataset, names: Iterable[str]) -> Columns:
