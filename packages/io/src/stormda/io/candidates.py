@@ -118,7 +118,7 @@ def _among(name: str, values: NDArray[Any], known: Any) -> NDArray[Any]:  # noqa
     """Return values, refusing any that is not among a few."""
     others = np.setdiff1d(values, [*known])
     if len(others):
-        raise ValueError(f"{name}: expected values among {[*known]}, got {others[0]!r}")
+        raise ValueError(f"{name}: expected values among {[*known]}, got {others[0].item()!r}")
     return values
 
 
