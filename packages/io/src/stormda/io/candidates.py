@@ -53,12 +53,12 @@ def observation_table(
     Args:
         time: When.
         value: What was measured; NaN if missing.
-        lat: Latitudes [degrees_north]; with `lon`, in any convention [degrees_east].
-        lon: Longitudes.
+        lat: Latitudes [degrees_north]; with `lon`.
+        lon: Longitudes [degrees_east], in any convention.
         y: Positions on a plane [m]; with `x`, instead of `lat` and `lon`.
         x: Positions on a plane [m].
         z: Heights, depths [m] or pressures [Pa]; NaN where there is none.
-        z_kind: `"height"`, `"depth"`, `"pressure"`, or empty where there is none.
+        z_kind: `"height"`, `"depth"`, `"pressure"`, or empty.
         error: One standard deviation; NaN if unknown.
         quality: As `Quality`.
         channel: The channel of an instrument; 0 if it has none.
@@ -68,15 +68,13 @@ def observation_table(
         rejected: Candidates that were refused before, by reason.
 
     Raises:
-        ValueError: If the coordinates are not one pair, shapes differ, one error for all is not
-            positive, or a kind of height or a quality is none.
+        ValueError: If coordinates are not one pair, shapes differ, or an argument makes no sense.
 
     Examples:
         >>> table = observation_table(
-        ...     time="2017-10-27", lat=[54.0, 95.0, 53.0], lon=[3.0, 3.0, 4.0],
-        ...     value=[1.2, 1.3, np.nan], error=0.2, variable="swh")
+        ...     time="2017-10-27", lat=[54.0, 95.0], lon=[3.0, 3.0], value=[1.2, 1.3])
         >>> table.summary
-        '1 of 3 observations used (1 missing value, 1 position out of range)'
+        '1 of 2 observations used (1 position out of range)'
     """
     dims, position = _position(lat, lon, y, x)
     columns = {
@@ -101,12 +99,13 @@ def _screened(
     rejected: Mapping[str, int],
 ) -> ObservationTable:
     """Return the usable rows, sorted, with the account of the others."""
+    rows: dict[str, Any] = {n: _column(n, values, len(position)) for n, values in columns.items()}
     table = ObservationTable(
         position=position,
         dims=dims,
         units={str(name): "" for name in np.unique(columns["variable"])} | {**units},
         rejected=Counter(rejected),
-        **{name: _column(name, values, len(position)) for name, values in columns.items()},
+        **rows,
     )
     for reason, usable in _CHECKS.items():
         table = table.where(usable(table), reason)

@@ -49,7 +49,7 @@ def thin(
         >>> from stormda.grid import LatLonGrid
         >>> from stormda.io import observation_table
         >>> track = observation_table(
-        ...     time="2017-10-27", lat=[50.1, 50.2, 51.1], lon=[0.0, 0.1, 0.0],
+        ...     time="2017-10-27", lat=[50.1, 50.2, 50.9], lon=[0.0, 0.1, 0.0],
         ...     value=[1.0, 2.0, 3.0])
         >>> thin(track, LatLonGrid([50.0, 51.0], [0.0, 1.0]), seconds=3600).summary
         '2 of 3 observations used (1 thinned)'
