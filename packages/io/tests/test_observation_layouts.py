@@ -255,7 +255,7 @@ class TestIoda:
                 "latitude@MetaData": (("nlocs",), np.array([50.0, 51.0]), {}),
                 "longitude@MetaData": (("nlocs",), np.zeros(2), {}),
                 "datetime@MetaData": (("nlocs", "nstring"), letters, {}),
-                "air_pressure@MetaData": (("nlocs",), np.array([8.5e4, 1e5]), {"units": "Pa"}),
+                "air_pressure@MetaData": (("nlocs",), np.array([850.0, 1e3]), {"units": "hPa"}),
                 "air_temperature@ObsValue": (("nlocs",), np.array([1.0, 2.0]), {"units": "C"}),
                 "air_temperature@ObsError": (("nlocs",), np.array([0.5, -1.0]), {}),
                 "air_temperature@PreQC": (("nlocs",), np.array([0, 1]), {}),

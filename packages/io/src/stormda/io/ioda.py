@@ -26,7 +26,7 @@ from stormda.io.point_file_reading import rejected_before
 from stormda.io.point_files import REJECTED
 from stormda.io.quality import Quality
 from stormda.io.stored_cells import columns_of
-from stormda.io.units import Unit, parse_unit
+from stormda.io.units import Unit, convert, parse_unit
 
 ROLES = {
     "lat": ("latitude",),
@@ -104,6 +104,9 @@ def _one_variable(dataset: xr.Dataset, name: str) -> dict[str, NDArray[Any]]:
     _require_locations(dataset, value, wanted)
     stored = columns_of(dataset, wanted)
     named = {role: stored.cells[column] for role, column in roles.items()}
+    for kind in named.keys() & HEIGHTS.keys():
+        target = "Pa" if kind == "pressure" else "m"
+        named[kind] = convert(named[kind], stored.units.get(roles[kind], target), target)
     count = len(stored)
     unit = _unit(stored.units.get(value, ""))
     values = stored.cells[value].astype(np.float64)
