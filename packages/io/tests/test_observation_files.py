@@ -7,12 +7,14 @@ from numpy.testing import assert_array_equal
 
 from stormda.io import (
     ColumnMapping,
+    Quality,
     Quantity,
     observation_table,
     read_observations,
     read_provenance,
     write_observations,
 )
+from stormda.io.observations import COLUMNS
 
 START = np.datetime64("2017-10-27", "s")
 SWH = Quantity(column="swh")
@@ -33,7 +35,7 @@ def mapping(**changes):
 
 
 def same(one, two):
-    for name in ("time", "position", "value", "error", "variable", "platform"):
+    for name in COLUMNS:
         assert_array_equal(getattr(one, name), getattr(two, name))
     assert one.dims == two.dims
     assert one.units == two.units
@@ -52,7 +54,7 @@ class TestCsv:
         path = csv("time,y,x,a,b,station\n2017-10-27,0,1e5,1,2,s1\n")
         table = read_observations(path, variable=["b", "a"])
         assert table.dims == ("y", "x")
-        assert_array_equal(table.value, [2.0, 1.0])
+        assert_array_equal(table.value, [1.0, 2.0])  # in the order of their names
         assert_array_equal(table.platform, ["s1", "s1"])
 
     def test_a_mapping_says_it_all(self, csv):
@@ -175,7 +177,10 @@ class TestMappings:
         ("changes", "message"),
         [
             ({"quantities": {}}, "quantities: expected at least one, got none"),
-            ({"lon": None}, "coordinates: expected lat and lon, or y and x, got ['lat']"),
+            (
+                {"lon": None},
+                "coordinates: expected lat and lon, y and x, or stations, got ['lat']",
+            ),
         ],
     )
     def test_columns(self, changes, message):
@@ -213,6 +218,10 @@ class TestNetcdf:
             error=np.where(rng.random(n) > 0.5, 1.0, np.nan),
             variable=rng.choice(["t2m", "sp"], n),
             platform=rng.choice(["", "sentinel-3a", "Lille Bælt"], n),
+            quality=rng.choice([*Quality][:2], n),
+            channel=rng.integers(0, 3, n),
+            z=np.where(np.arange(n) < 9, np.nan, np.arange(n)),
+            z_kind=np.repeat(["", "height", "depth", "pressure"], [9, 4, 4, 3]),
             units={"t2m": "K", "sp": "Pa"},
             rejected={"missing value": 3},
         )
@@ -302,7 +311,7 @@ class TestNetcdf:
             (
                 {"lat": (("profile",), np.zeros(2), {})},
                 "expected a list of points, got positions along ['obs', 'profile'] "
-                "(profiles and ragged arrays are not read)",
+                "(fields are opened by open_store)",
             ),
             (
                 {"u": (("obs",), np.zeros(3), {})},
@@ -335,7 +344,7 @@ class TestNetcdf:
         with pytest.raises(
             ValueError,
             match=r"^table: expected variable names of letters, digits and underscores other "
-            rf"than \['lat', .*\], got '{name}'$",
+            rf"than \['channel', 'lat', .*\], got '{name}'$",
         ):
             write_observations(tmp_path / "obs.nc", table)
 
@@ -346,13 +355,39 @@ class TestNetcdf:
         ):
             write_observations(tmp_path / "obs.nc", table)
 
-    def test_a_mapping_is_for_text(self, tmp_path):
-        table = observation_table(time=START, lat=[0.0], lon=[0.0], value=[1.0], variable="a")
-        path = tmp_path / "obs.nc"
-        write_observations(path, table)
-        message = f"mapping: expected None for the NetCDF file {path}, got a mapping"
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            read_observations(path, mapping())
+    def test_a_mapping_says_it_all(self, write):
+        path = write(
+            {
+                "when": (("n", "letters"), np.array([list("2017 300")]).astype("S1"), {}),
+                "north": (("n",), np.array([50.0]), {}),
+                "east": ((), np.array(4.0), {}),
+                "t": (("n", "k"), np.array([[1.0, -9.0]]), {"units": "degC"}),
+                "flag": (("n", "k"), np.array([[1, 4]]), {}),
+                "p": (("k",), np.array([1000.0, 850.0]), {"units": "hPa"}),
+            }
+        )
+        quantity = Quantity(
+            column="t",
+            quality_column="flag",
+            quality_codes={"1": Quality.SUSPECT, "*": Quality.BAD},
+        )
+        table = read_observations(
+            path,
+            ColumnMapping(
+                time="when",
+                time_format="%Y %j",
+                lat="north",
+                lon="east",
+                z="p",
+                z_kind="pressure",
+                quantities={"temperature": quantity},
+            ),
+        )
+        assert_array_equal(table.time, np.array(["2017-10-27"], "datetime64[s]"))
+        assert_array_equal(table.value, [274.15])
+        assert_array_equal(table.z, [100_000.0])
+        assert_array_equal(table.quality, [Quality.SUSPECT])
+        assert table.rejected == {"bad quality": 1}
 
 
 def test_the_error_must_be_positive(tmp_path):

@@ -9,13 +9,24 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from stormda.grid import locate
 from stormda.io import (
+    ARM_SONDE,
+    ARM_SURFACE,
+    ICOADS,
+    METAR_CSV,
+    SAO,
     ColumnMapping,
+    Quality,
     Quantity,
     Statistics,
     open_store,
     passes,
     read_observations,
+    wind_components,
+    write_ioda,
+    write_observations,
+    write_parquet,
 )
+from stormda.io.observations import COLUMNS
 
 
 @pytest.mark.parametrize(
@@ -122,23 +133,96 @@ def test_altimeter_against_wave_model(real):
     assert len(np.unique(passes(track, gap_seconds=300))) == 12
 
 
-def test_stations_in_csv(real):
-    metar = ColumnMapping(
-        time="Unix_time",
-        lat="Latitude",
-        lon="Longitude",
-        platform="ICAO",
-        time_format="seconds since 1970-01-01",
-        quantities={
-            "temperature": Quantity(column="Temp", units="degC", error=1.0),
-            "wind_direction": Quantity(column="Wdir", units="degree"),
-        },
-    )
-    table = read_observations(real / "obs/metar_20201001T06_lon_lt_-60.csv", metar)
-    assert table.n_in == 2 * 5454
-    direction = table.where(table.variable == "wind_direction", "temperature")
+def test_reports_survive_the_way_to_ioda_and_back(real, tmp_path):
+    table = read_observations(real / "obs/metar_20201001T06_lon_lt_-60.csv", METAR_CSV)
+    assert table.n_in == 5 * 5454
+    assert table.units["air_temperature"] == "K"
+    direction = table.where(table.variable == "wind_from_direction", "others")
     assert len(direction) == 5454 - 89
-    assert table.units == {"temperature": "K", "wind_direction": "degree"}
+    for write, name in ((write_ioda, "a.nc"), (write_observations, "b.nc"), (write_parquet, "c")):
+        options = {"dtype": "f8"} if write is write_ioda else {}
+        if write is write_parquet:
+            pytest.importorskip("pyarrow", reason="Parquet needs the extra `parquet`")
+        write(tmp_path / name, table, **options)
+        again = read_observations(tmp_path / name)
+        for column in COLUMNS:
+            assert_array_equal(getattr(again, column), getattr(table, column), err_msg=column)
+        assert (again.units, again.rejected) == (table.units, table.rejected)
+
+
+def test_reports_against_the_same_reports_in_ioda(real):
+    """Another program made the IODA file from the same CSV, with winds as components."""
+    ours = wind_components(
+        read_observations(real / "obs/metar_20201001T06_lon_lt_-60.csv", METAR_CSV)
+    )
+    theirs = read_observations(real / "obs/metar_20201001T06_lon_lt_-60_ioda.nc")
+    for one, two in {
+        "air_temperature": "airTemperature",
+        "dew_point_temperature": "dewpointTemperature",
+        "eastward_wind": "windEastward",
+        "northward_wind": "windNorthward",
+        "altimeter_setting": "altimeterSetting",
+    }.items():
+        mine, other = ours.variable == one, theirs.variable == two
+        assert mine.sum() == other.sum()
+        # stored in float32; their knot is 0.514444 m/s
+        assert_allclose(
+            np.sort(ours.value[mine]), np.sort(theirs.value[other]), rtol=2e-6, atol=1e-5
+        )
+    assert ours.n_in == 5 * 5454
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "used", "rejected"),
+    [
+        ("met_sgp_E13_20190101.cdf", {"mapping": ARM_SURFACE}, 7200, {}),
+        ("met_sgp_E13_20190102.cdf", {"mapping": ARM_SURFACE}, 7200, {}),
+        ("sonde_darwin_20060119.112000.cdf", {"mapping": ARM_SONDE}, 8560,
+         {"missing position": 75}),
+        ("sao_19950318T00.cdf", {"mapping": SAO}, 6670,
+         {"missing position": 3174, "position out of range": 6, "missing value": 977,
+          "duplicate": 1677}),
+        ("icoads_1899-01-02.csv", {"mapping": ICOADS}, 247,
+         {"missing time": 5, "missing value": 38}),
+        ("era5_cities_daily_3cities.nc", {"variable": "tas"}, 4383, {}),
+        ("altimetry_northsea_20171026-28.csv", {"variable": "wind_speed"}, 629, {}),
+        ("wave_station_HKNA.nc",
+         {"mapping": ColumnMapping(lat="y", lon="x", quantities={"h": Quantity(column="Hm0")})},
+         564, {"missing value": 11}),
+        ("drifter_craid_7966.nc",
+         {"mapping": ColumnMapping(time="JULD", lat="LATITUDE", lon="LONGITUDE",
+                                   quantities={"x": Quantity(column="PARAM_UNKNOWN_1")})},
+         675, {"missing position": 1097, "missing value": 294}),
+        ("argo_profile_index.csv",
+         {"mapping": ColumnMapping(time="date", time_format="%Y%m%d%H%M%S", lat="latitude",
+                                   lon="longitude", comment="#",
+                                   quantities={"type": Quantity(column="profiler_type")})},
+         2622, {"missing time": 73, "missing position": 1, "position out of range": 6}),
+        ("ghcn_snowdepth_20200228_first1000.csv",
+         {"mapping": ColumnMapping(
+             time="DATETIME", time_format="%Y%m%d", platform="ID", label="ELEMENT",
+             stations={"CA001011500": (48.9, -123.7)},
+             quantities={"snow": Quantity(
+                 column="DATA_VALUE", units="mm", label="SNWD", quality_column="Q_FLAG",
+                 quality_codes={"": Quality.GOOD, "*": Quality.BAD})})},
+         1, {"missing position": 999}),
+    ],
+)  # fmt: skip
+def test_every_observation_file_reads(real, file, options, used, rejected):
+    table = read_observations(real / "obs" / file, **options)
+    assert len(table) == used
+    assert table.rejected == rejected
+
+
+@pytest.mark.parametrize("hour", ["01", "02"])
+def test_the_other_hours_of_surface_reports(real, hour):
+    table = read_observations(real / f"obs/sao_19950318T{hour}.cdf", SAO)
+    with xr.open_dataset(
+        real / f"obs/sao_19950318T{hour}.cdf", engine="scipy", decode_cf=False
+    ) as file:
+        assert table.n_in == 6 * file.sizes["report"]
+    pressure = table.value[table.variable == "air_pressure_at_mean_sea_level"]
+    assert 9e4 < pressure.min() < pressure.max() < 1.1e5
 
 
 def test_a_balloon_and_a_station_in_netcdf(real):
@@ -227,9 +311,46 @@ def test_fields_that_are_refused(real, file, message):
             "quirks/arm_met_no_time.nc",
             "time: expected a variable along 'time', got none",
         ),
+        (
+            "obs/drifter_craid_7966.nc",
+            "latitude: expected one coordinate, got ['LAUNCH_LATITUDE', 'DROGUE_OFF_LATITUDE', "
+            "'END_MISSION_LATITUDE', 'LATITUDE']",
+        ),
+        (
+            "obs/wave_station_HKNA.nc",
+            "expected latitude and longitude, or y and x in metres, "
+            "got variables ['Hm0', 'time', 'x', 'y']",
+        ),
+        (
+            "quirks/lfs_pointer_as_nc.nc",
+            "expected a NetCDF-3 or NetCDF-4 file, "
+            "got a Git-LFS pointer (fetch the file with `git lfs pull`)",
+        ),
+        (
+            "quirks/cf_invalid_units.nc",
+            "expected latitude and longitude, or y and x in metres, "
+            "got variables ['cube_0', 'cube_1', 'height', 'time']",
+        ),
+        (
+            "quirks/duplicate_time_axis.nc",
+            "expected a list of points, got positions along ['xcoord', 'ycoord'] "
+            "(fields are opened by open_store)",
+        ),
+        (
+            "quirks/coords_fill_value_9e36.nc",
+            "expected a list of points, got positions along ['rLat', 'rLon'] "
+            "(fields are opened by open_store)",
+        ),
     ],
 )
 def test_observations_that_are_refused(real, file, message):
     path = real / file
     with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {message}')}$"):
         read_observations(path, variable="x")
+
+
+def test_times_without_units_are_refused(real):
+    path = real / "quirks/arm_met_integer_time.nc"
+    message = f"{path}: time units: expected '<unit> since <date>', got none"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_observations(path, variable="temp_mean")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from stormda.grid import LatLonGrid
 from stormda.io import (
@@ -84,6 +85,38 @@ def test_an_interrupted_run_ends_with_the_same_numbers(case, prior, tmp_path) ->
     assert run(case, prior, tmp_path / "resumed.nc") is not None
     whole, resumed = (read_ensemble(tmp_path / f"{n}.nc").fields for n in ("whole", "resumed"))
     np.testing.assert_array_equal(whole["t2m"], resumed["t2m"])
+
+
+def test_feedback_says_what_became_of_each_observation(case, prior, tmp_path) -> None:
+    outcome = run(case, prior, tmp_path / "whole.nc", gross=1.0)
+    run(case, prior, tmp_path / "resumed.nc", gross=1.0, stop_after=2)
+    run(case, prior, tmp_path / "resumed.nc", gross=1.0)
+    with (
+        xr.open_dataset(tmp_path / "whole_feedback.nc", engine="h5netcdf") as whole,
+        xr.open_dataset(tmp_path / "resumed_feedback.nc", engine="h5netcdf") as resumed,
+    ):
+        xr.testing.assert_equal(whole, resumed)
+        meanings = whole["outcome"].attrs["flag_meanings"].split()
+        assert meanings == ["assimilated", "background_check"]
+        assert outcome is not None
+        assert int((whole["outcome"] == 0).sum()) == outcome.used
+        assert int((whole["outcome"] == 1).sum()) == outcome.rejected["background check"] > 0
+        analyses = read_ensemble(tmp_path / "whole.nc")
+        rows = observation_table(
+            time=whole["time"].values,
+            lat=whole["lat"].values,
+            lon=whole["lon"].values,
+            value=whole["t2m"].values,
+            variable="t2m",
+        )
+        found = whole["t2m"].values - whole["t2m_analysis_departure"].values
+        for row in range(len(rows)):
+            nearest = np.argmin(np.abs(analyses.axes.times - rows.time[row]))
+            field = torch.from_numpy(analyses.fields["t2m"][:, nearest][:, None])
+            one = rows.where(np.arange(len(rows)) == row, "others")
+            predicted = cells_of(one, prior.grid, ["t2m"])(field)
+            # float32 fields of 280 K
+            np.testing.assert_allclose(found[row], predicted.mean().item(), rtol=1e-6)
 
 
 def test_another_seed_gives_other_numbers(case, prior, tmp_path) -> None:
@@ -207,7 +240,12 @@ def test_observations_take_the_names_and_units_of_the_fields() -> None:
     [
         ({"u10": "t2m"}, {"t2m": "K"}, "observed: expected a field among ['t2m'], got 'u10'"),
         ({"t2m": "t"}, {"t2m": "K"}, "observed: expected a variable among ['t2m'], got 't'"),
-        ({"t2m": "t2m"}, {"t2m": "Pa"}, "units: expected a unit that converts to 'Pa', got 'K'"),
+        (
+            {"t2m": "t2m"},
+            {"t2m": "Pa"},
+            "observations: variable 't2m' for 't2m': "
+            "units: expected a unit that converts to 'Pa', got 'K'",
+        ),
     ],
 )
 def test_what_does_not_match_is_refused(observed, units, message: str) -> None:

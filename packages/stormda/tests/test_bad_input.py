@@ -102,6 +102,7 @@ def test_observations_in_units_that_do_not_convert(case, prior, tmp_path) -> Non
     observe(tmp_path / "obs.nc", units="Pa")
     refused(
         assimilation(case, tmp_path / "an.nc", observations=tmp_path / "obs.nc"),
+        f"{tmp_path / 'obs.nc'}: variable 't2m' for 't2m': "
         "units: expected a unit that converts to 'K', got 'Pa'",
     )
 

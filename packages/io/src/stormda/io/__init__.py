@@ -5,35 +5,52 @@ CF NetCDF-4 and appears complete or not at all.
 """
 
 from stormda.io.atomic import atomic_path
+from stormda.io.candidates import observation_table
 from stormda.io.cf_file import read_provenance
-from stormda.io.csv_points import ColumnMapping, Quantity
 from stormda.io.cycling import Cycle, EnsembleWriter
 from stormda.io.decoding import decode
 from stormda.io.ensemble import Ensemble, read_ensemble, write_ensemble, write_fields
+from stormda.io.feedback import Feedback, write_feedback
 from stormda.io.files import sha256
 from stormda.io.gathering import VariableStatistics
 from stormda.io.index import LevelAxis, VariableMeta
+from stormda.io.ioda_writing import write_ioda
+from stormda.io.known_mappings import ARM_SONDE, ARM_SURFACE, ICOADS, METAR_CSV, SAO
 from stormda.io.layout import FieldAxes
+from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.moments import Moments, moments
 from stormda.io.observation_files import read_observations
-from stormda.io.observations import ObservationTable, observation_table, passes
+from stormda.io.observations import ObservationTable
+from stormda.io.parquet_points import write_parquet
 from stormda.io.parts import Parts
+from stormda.io.passes import passes
 from stormda.io.point_files import write_observations
+from stormda.io.quality import Quality
+from stormda.io.repeats import resolve_repeats
 from stormda.io.statistics import Statistics
 from stormda.io.store import Store, open_store
+from stormda.io.thinning import super_observations, thin
 from stormda.io.times import decode_times, encode_times
 from stormda.io.units import Unit, convert, parse_unit
+from stormda.io.wind import wind_components
 
 __all__ = [
+    "ARM_SONDE",
+    "ARM_SURFACE",
+    "ICOADS",
+    "METAR_CSV",
+    "SAO",
     "ColumnMapping",
     "Cycle",
     "Ensemble",
     "EnsembleWriter",
+    "Feedback",
     "FieldAxes",
     "LevelAxis",
     "Moments",
     "ObservationTable",
     "Parts",
+    "Quality",
     "Quantity",
     "Statistics",
     "Store",
@@ -53,8 +70,15 @@ __all__ = [
     "read_ensemble",
     "read_observations",
     "read_provenance",
+    "resolve_repeats",
     "sha256",
+    "super_observations",
+    "thin",
+    "wind_components",
     "write_ensemble",
+    "write_feedback",
     "write_fields",
+    "write_ioda",
     "write_observations",
+    "write_parquet",
 ]

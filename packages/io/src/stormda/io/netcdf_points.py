@@ -1,120 +1,118 @@
-"""Reading observations from NetCDF: any list of points with time, latitude and longitude.
+"""Observations from NetCDF: any list of points with time, latitude and longitude.
 
-Time runs along the points' dimension; positions run along it too or are fixed, as at a station.
-Coordinates may be missing in places: those candidates are refused and counted.
+Without a mapping the CF conventions and usual names say what is what: points, stations,
+trajectories, profiles and their ragged forms. Coordinates may be missing in places: those
+candidates are refused and counted.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from stormda.io.axes import time_variable
-from stormda.io.decoding import decode_exactly
-from stormda.io.files import open_raw
+from stormda.io.argo import is_argo, read_argo
+from stormda.io.axes import role_of, time_variable
+from stormda.io.columns import require_columns, table_of
+from stormda.io.hdf5_groups import open_groups
+from stormda.io.hdfeos import is_hdfeos, read_hdfeos
 from stormda.io.horizontal import find_angle
-from stormda.io.observations import PLANE, SPHERE, ObservationTable, observation_table
-from stormda.io.point_files import OBSERVED, REJECTED
-from stormda.io.times import decode_times
-from stormda.io.units import Unit, convert, parse_unit
+from stormda.io.ioda import is_ioda, read_ioda
+from stormda.io.mapping import ColumnMapping, Quantity
+from stormda.io.observations import PLANE, SPHERE, ObservationTable, Vertical
+from stormda.io.point_file_reading import read_point_file
+from stormda.io.point_files import OBSERVED
+from stormda.io.ragged import spread_instances
+from stormda.io.stored_cells import columns_of
+from stormda.io.units import parse_unit
 
-_PLATFORMS = ("platform", "platform_id", "station", "station_id")
+_Layout = Callable[[xr.Dataset, Sequence[str] | None], ObservationTable]
+
+_PLATFORMS = (
+    *("platform", "platform_id", "station", "station_id", "station_name"),
+    *("trajectory", "profile", "id"),
+)
+
+_HEIGHTS: dict[str, Vertical] = {
+    "air_pressure": "pressure",
+    "sea_water_pressure": "pressure",
+    "altitude": "height",
+    "height": "height",
+    "height_above_mean_sea_level": "height",
+    "depth": "depth",
+}
+"""What a vertical coordinate of a standard name is."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Points:
-    """When and where the candidates of a file were measured, and by whom."""
-
-    dim: str
-    coordinates: tuple[str, ...]
-    time: NDArray[np.datetime64]
-    places: dict[str, NDArray[np.float64]]
-    platform: NDArray[np.str_]
-
-
-def read_netcdf(path: Path, variables: Sequence[str] | None) -> ObservationTable:
+def read_netcdf(
+    path: Path, mapping: ColumnMapping | None, variables: Sequence[str] | None
+) -> ObservationTable:
     """Read point observations from NetCDF, converted to SI where their units are known.
 
     Args:
         path: The file.
-        variables: The variables to read; None for all that `write_observations` wrote, or for the
-            only one.
+        mapping: What its variables mean; None to recognise them.
+        variables: The variables to read where there is no mapping; None for all that
+            `write_observations` wrote, or for the only one.
 
     Raises:
         ValueError: If the file is not a list of points, its times cannot be decoded, or a variable
             is not there.
     """
-    with open_raw(path) as dataset:
+    if mapping is None and is_hdfeos(path):
+        return read_hdfeos(path, variables)
+    with open_groups(path) as dataset:
         try:
-            return _read(dataset, variables)
+            if mapping is not None:
+                return _mapped(dataset, mapping)
+            for recognises, reads in _LAYOUTS:
+                if recognises(dataset):
+                    return reads(dataset, variables)
+            return _mapped(dataset, _recognised(spread_instances(dataset), variables))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
 
-def _read(dataset: xr.Dataset, variables: Sequence[str] | None) -> ObservationTable:
-    points = _points(dataset)
-    names = _chosen(dataset, points, variables)
-    columns = [_column(dataset, name) for name in names]
-    mine = [_rows_of(dataset, name, len(points.time)) for name in names]
-    return observation_table(
-        time=np.concatenate([points.time[rows] for rows in mine]),
-        value=np.concatenate([c[0][rows] for c, rows in zip(columns, mine, strict=True)]),
-        error=np.concatenate([c[1][rows] for c, rows in zip(columns, mine, strict=True)]),
-        variable=np.concatenate(
-            [np.full(rows.sum(), name) for name, rows in zip(names, mine, strict=True)]
-        ),
-        platform=np.concatenate([points.platform[rows] for rows in mine]),
-        units={name: c[2] for name, c in zip(names, columns, strict=True)},
-        rejected=Counter(json.loads(str(dataset.attrs.get(REJECTED, "{}")))),
-        **{
-            name: np.concatenate([column[rows] for rows in mine])
-            for name, column in points.places.items()
-        },
+def _mapped(dataset: xr.Dataset, mapping: ColumnMapping) -> ObservationTable:
+    points = spread_instances(dataset)
+    require_columns(mapping, [str(name) for name in points.variables])
+    return table_of(columns_of(points, mapping.columns), mapping)
+
+
+def _is_point_file(dataset: xr.Dataset) -> bool:
+    return OBSERVED in dataset.variables
+
+
+_LAYOUTS: tuple[tuple[Callable[[xr.Dataset], bool], _Layout], ...] = (
+    (_is_point_file, read_point_file),
+    (is_ioda, read_ioda),
+    (is_argo, read_argo),
+)
+"""Layouts that are recognised, each with what reads it."""
+
+
+def _recognised(dataset: xr.Dataset, variables: Sequence[str] | None) -> ColumnMapping:
+    """Return the mapping that the variables' attributes and names suggest."""
+    kinds, places = _place_variables(dataset)
+    dims = _point_dimensions(dataset, places)
+    time = _time(dataset, dims)
+    height, kind = _height(dataset, (*dims, *map(str, dataset[time].dims)))
+    used = {*places, time, *([] if height is None else [height])}
+    along = {str(dim) for name in used for dim in dataset[name].dims}
+    candidates = _candidates(dataset, along, {*places, time})
+    names = _choice(candidates, variables)
+    return ColumnMapping(
+        time=time,
+        quantities={name: _quantity(dataset, name) for name in names},
+        z=height if height not in names else None,
+        z_kind=kind if height not in names else "",
+        platform=_platform(dataset, along),
+        lat=places[0] if kinds == SPHERE else None,
+        lon=places[1] if kinds == SPHERE else None,
+        y=places[0] if kinds == PLANE else None,
+        x=places[1] if kinds == PLANE else None,
     )
-
-
-def _points(dataset: xr.Dataset) -> _Points:
-    """Read times and positions, NaT and NaN where they are missing."""
-    kinds, names = _place_variables(dataset)
-    dim = _point_dimension(dataset, names)
-    time = time_variable(dataset, dim) or time_variable(dataset, None)
-    if time is None:
-        raise ValueError(f"time: expected a variable along {dim!r}, got none")
-    count = dataset.sizes[dim]
-    places = {
-        kind: np.broadcast_to(_place(dataset, name), count)
-        for kind, name in zip(kinds, names, strict=True)
-    }
-    return _Points(
-        dim=dim,
-        coordinates=(time, *names),
-        time=np.broadcast_to(_times(dataset, time), count),
-        places=places,
-        platform=_platform(dataset, dim),
-    )
-
-
-def _point_dimension(dataset: xr.Dataset, names: tuple[str, str]) -> str:
-    """Return the dimension that positions run along; for a fixed station, time."""
-    dims = {str(dim) for name in names for dim in dataset[name].dims} or {"time"}
-    if len(dims) > 1 or any(dataset[name].ndim > 1 for name in names):
-        raise ValueError(
-            f"expected a list of points, got positions along {sorted(dims)} "
-            "(profiles and ragged arrays are not read)"
-        )
-    if not dims <= set(dataset.sizes):
-        raise ValueError(
-            f"expected points along {dims.pop()!r}, got dimensions {[*dataset.sizes]}"
-        )
-    return dims.pop()
 
 
 def _place_variables(dataset: xr.Dataset) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -130,44 +128,65 @@ def _place_variables(dataset: xr.Dataset) -> tuple[tuple[str, str], tuple[str, s
     )
 
 
-def _place(dataset: xr.Dataset, name: str) -> NDArray[np.float64]:
-    values, valid = decode_exactly(dataset[name].values, dataset[name].attrs)
-    units = str(dataset[name].attrs.get("units", "degrees"))
-    target = "m" if name in PLANE else "degree"
-    return np.where(valid, convert(values, units, target), np.nan)
+def _point_dimensions(dataset: xr.Dataset, places: tuple[str, str]) -> tuple[str, ...]:
+    """Return the dimension that positions run along; for a fixed station, time."""
+    dims = {str(dim) for name in places for dim in dataset[name].dims}
+    if len(dims) > 1 or any(dataset[name].ndim > 1 for name in places):
+        raise ValueError(
+            f"expected a list of points, got positions along {sorted(dims)} "
+            "(fields are opened by open_store)"
+        )
+    found = (*dims,) or ("time",)
+    if not set(found) <= set(dataset.sizes):
+        raise ValueError(f"expected points along {found[0]!r}, got dimensions {[*dataset.sizes]}")
+    return found
 
 
-def _times(dataset: xr.Dataset, name: str) -> NDArray[np.datetime64]:
-    """Return times, NaT where one is missing."""
-    values, valid = decode_exactly(dataset[name].values, dataset[name].attrs)
-    attributes = dataset[name].attrs
-    calendar = str(attributes.get("calendar", "standard"))
-    times = np.full(values.shape, np.datetime64("NaT", "s"))
-    times[valid] = decode_times(values[valid], attributes.get("units"), calendar)
-    return times
+def _time(dataset: xr.Dataset, dims: tuple[str, ...]) -> str:
+    """Return the variable of the times: of each point, of all, or along a dimension of its own."""
+    for dim in (*dims, None, "time"):
+        name = time_variable(dataset, dim)
+        if name is not None and role_of(name, dataset[name].attrs) == "T":
+            return name
+    raise ValueError(f"time: expected a variable along {dims[0]!r}, got none")
 
 
-def _platform(dataset: xr.Dataset, dim: str) -> NDArray[np.str_]:
-    """Return who measured each point; empty where the file does not say."""
+def _height(dataset: xr.Dataset, dims: tuple[str, ...]) -> tuple[str | None, Vertical]:
+    """Return the only variable that says how high or deep points are, and what it is."""
+    found = [
+        (str(name), _HEIGHTS[str(v.attrs["standard_name"])])
+        for name, v in dataset.variables.items()
+        if v.attrs.get("standard_name") in _HEIGHTS
+        and ("axis" in v.attrs or "positive" in v.attrs or not v.ndim)
+        and len(set(map(str, v.dims)) - set(dims)) <= 1
+        and _fits(str(v.attrs.get("units", "")), _HEIGHTS[str(v.attrs["standard_name"])])
+    ]
+    return found[0] if len(found) == 1 else (None, "")
+
+
+def _fits(units: str, kind: Vertical) -> bool:
+    """Tell whether units are those of a pressure, or of a length."""
+    try:
+        dimension = parse_unit(units).dimension
+    except ValueError:
+        return False
+    return dimension == parse_unit("Pa" if kind == "pressure" else "m").dimension
+
+
+def _platform(dataset: xr.Dataset, dims: set[str]) -> str | None:
+    """Return the variable that says who measured; None where the file does not say."""
     for name in _PLATFORMS:
-        if name in dataset.variables and dataset[name].dims[:1] == (dim,):
-            return _text(dataset[name].values)
-    return np.full(dataset.sizes[dim], "")
+        variable = dataset.variables.get(name)
+        if variable is not None and variable.dims and str(variable.dims[0]) in dims:
+            text = variable.dtype.kind in "SUO"
+            if len(variable.dims) == 1 or (text and variable.ndim == 2):
+                return name
+    return None
 
 
-def _text(values: NDArray[Any]) -> NDArray[np.str_]:
-    """Return strings, put together where a file holds them letter by letter."""
-    if values.dtype.kind == "S" and values.ndim == 2:
-        values = np.ascontiguousarray(values).view(f"S{values.shape[1]}")[:, 0]
-    if values.dtype.kind == "S":
-        return np.char.strip(np.char.decode(values, "utf-8", "replace"))
-    return np.char.strip(values.astype(np.str_))
-
-
-def _chosen(dataset: xr.Dataset, points: _Points, variables: Sequence[str] | None) -> list[str]:
+def _choice(candidates: list[str], variables: Sequence[str] | None) -> list[str]:
     """Return the variables to read, checked to be there."""
-    candidates = _candidates(dataset, points)
-    if variables is None and OBSERVED not in dataset and len(candidates) != 1:
+    if variables is None and len(candidates) != 1:
         raise ValueError(f"variable: expected the name of one of {candidates}, got none")
     for name in variables or ():
         if name not in candidates:
@@ -175,7 +194,7 @@ def _chosen(dataset: xr.Dataset, points: _Points, variables: Sequence[str] | Non
     return list(variables or candidates)
 
 
-def _candidates(dataset: xr.Dataset, points: _Points) -> list[str]:
+def _candidates(dataset: xr.Dataset, dims: set[str], coordinates: set[str]) -> list[str]:
     """Return what was measured at the points: no coordinates, errors, flags or text."""
     ancillary = {
         name
@@ -185,52 +204,21 @@ def _candidates(dataset: xr.Dataset, points: _Points) -> list[str]:
     return [
         str(name)
         for name, variable in dataset.variables.items()
-        if variable.dims == (points.dim,)
+        if {str(dim) for dim in variable.dims} == dims
         and variable.dtype.kind in "iuf"
-        and name not in {*points.coordinates, *ancillary}
+        and name not in coordinates | ancillary
         and "flag_values" not in variable.attrs
         and not str(name).startswith("qc_")
     ]
 
 
-def _column(
-    dataset: xr.Dataset, name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
-    """Return values and errors in SI where the units are known, and their units."""
-    unit, units = _unit(dataset[name])
+def _quantity(dataset: xr.Dataset, name: str) -> Quantity:
     ancillary = str(dataset[name].attrs.get("ancillary_variables", "")).split()
     errors = [n for n in ancillary if n in dataset and _is_error(dataset[n], n, name)]
-    error = _decoded(dataset[errors[0]]) if errors else np.full(dataset[name].shape, np.nan)
-    values = _decoded(dataset[name])
-    if unit is None:
-        return values, error, units
-    return unit.to_si(values), error * unit.scale, units
+    return Quantity(column=name, error_column=errors[0] if errors else None)
 
 
 def _is_error(variable: xr.DataArray, name: str, of: str) -> bool:
     return name == f"{of}_error" or str(variable.attrs.get("standard_name", "")).endswith(
         "standard_error"
     )
-
-
-def _decoded(variable: xr.DataArray) -> NDArray[np.float64]:
-    values, valid = decode_exactly(variable.values, variable.attrs)
-    return np.where(valid, values, np.nan)
-
-
-def _unit(variable: xr.DataArray) -> tuple[Unit | None, str]:
-    """Return the conversion to SI and the units it leads to; none where they are not known."""
-    text = str(variable.attrs.get("units", ""))
-    try:
-        unit = parse_unit(text) if text else None
-    except ValueError:
-        unit = None
-    return unit, text if unit is None else unit.si
-
-
-def _rows_of(dataset: xr.Dataset, name: str, count: int) -> NDArray[np.bool_]:
-    """Tell which rows measured a variable: all, unless the file says."""
-    if OBSERVED not in dataset:
-        return np.ones(count, bool)
-    meanings = str(dataset[OBSERVED].attrs["flag_meanings"]).split()
-    return np.asarray(dataset[OBSERVED].values == meanings.index(name))

@@ -1,8 +1,9 @@
-"""Writing observations as a CF point file.
+"""Observations as a CF point file, written and read back.
 
 One dimension, `obs`, with time, position, one variable for each quantity and one for its error.
 `observed_variable` says which quantity a row measured, so that reading the file gives back exactly
-the rows that were written, and the counts of what was refused.
+the rows that were written, and the counts of what was refused. Heights, qualities and channels are
+there where a row has one.
 
 Source: CF Conventions 1.11, chapter 9 and appendix H.1.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from stormda.io.cf_file import CFLayout, CFVariable, create_cf
 from stormda.io.observations import PLANE, SPHERE, ObservationTable
+from stormda.io.quality import Quality
 from stormda.io.times import encode_times, time_attributes
 from stormda.io.units import temperature_attributes
 
@@ -30,7 +32,17 @@ REJECTED = "rejected"
 """The global attribute that holds, as JSON, how many candidates were refused, by reason."""
 
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
-_RESERVED = {"time", "obs", OBSERVED, "platform", "platform_strlen", *SPHERE, *PLANE}
+_HEIGHTS = {
+    "pressure": {"standard_name": "air_pressure", "units": "Pa", "positive": "down"},
+    "height": {"standard_name": "altitude", "units": "m", "positive": "up"},
+    "depth": {"standard_name": "depth", "units": "m", "positive": "down"},
+}
+_RESERVED = {
+    *("time", "obs", OBSERVED, "platform", "platform_strlen", "quality", "channel"),
+    *(f"z_{kind}" for kind in _HEIGHTS),
+    *SPHERE,
+    *PLANE,
+}
 
 _PLACES = {
     "lat": {"standard_name": "latitude", "units": "degrees_north"},
@@ -72,10 +84,34 @@ def write_observations(
         ...     read_observations(Path(folder, "obs.nc")).value
         array([ 0.1, -0.2])
     """
+    variables = point_variables(table, attributes or {})
+    write_point_file(path, table, variables, provenance=provenance or {}, overwrite=overwrite)
+
+
+def point_variables(
+    table: ObservationTable, attributes: Mapping[str, Mapping[str, str]]
+) -> dict[str, CFVariable]:
+    """Describe every column of a table as variables of a point file.
+
+    Raises:
+        ValueError: If the table is empty or a variable's name cannot be used in a file.
+    """
     names = _names(table)
-    variables = {**_places(table), **_row_labels(table, names)}
+    variables = {**_places(table), **_heights(table), **_row_labels(table, names)}
     for name in names:
-        variables |= _quantity(table, name, (attributes or {}).get(name, {}))
+        variables |= _quantity(table, name, attributes.get(name, {}))
+    return variables
+
+
+def write_point_file(
+    path: str | Path,
+    table: ObservationTable,
+    variables: Mapping[str, CFVariable],
+    *,
+    provenance: Mapping[str, Any],
+    overwrite: bool,
+) -> None:
+    """Write the variables that describe a table, and the account of what was refused."""
     sizes = {
         dim: size
         for variable in variables.values()
@@ -86,7 +122,7 @@ def write_observations(
         dimensions=sizes,
         variables=variables,
         attributes={"featureType": "point", REJECTED: json.dumps(table.rejected, sort_keys=True)},
-        provenance=provenance or {},
+        provenance=provenance,
     )
     with create_cf(path, layout, overwrite=overwrite):
         pass  # every variable has its data
@@ -121,14 +157,10 @@ def _places(table: ObservationTable) -> dict[str, CFVariable]:
 
 
 def _row_labels(table: ObservationTable, names: Sequence[str]) -> dict[str, CFVariable]:
-    """Describe which quantity, and if known which platform, each row is of."""
-    flags = {
-        "long_name": "which variable was observed",
-        "flag_values": np.arange(len(names), dtype=np.int32),
-        "flag_meanings": " ".join(names),
-    }
+    """Describe which quantity each row is of and, where known, its platform, quality, channel."""
     numbers = np.searchsorted(names, table.variable).astype(np.int32)
-    labels = {OBSERVED: CFVariable(dims=("obs",), attributes=flags, data=numbers)}
+    meanings_of = flags("which variable was observed", range(len(names)), names)
+    labels = {OBSERVED: CFVariable(dims=("obs",), attributes=meanings_of, data=numbers)}
     if np.any(table.platform != ""):
         letters = np.char.encode(table.platform, "utf-8")
         labels["platform"] = CFVariable(
@@ -136,7 +168,35 @@ def _row_labels(table: ObservationTable, names: Sequence[str]) -> dict[str, CFVa
             attributes={"long_name": "platform"},
             data=letters.view("S1").reshape(len(table), -1),
         )
+    if np.any(table.quality != Quality.UNKNOWN):
+        meanings = [quality.name.lower() for quality in Quality]
+        meanings_of = flags("what the source says about the value", Quality, meanings)
+        data = table.quality.astype(np.int32)
+        labels["quality"] = CFVariable(dims=("obs",), attributes=meanings_of, data=data)
+    if np.any(table.channel != 0):
+        attributes = {"long_name": "channel of the instrument"}
+        labels["channel"] = CFVariable(
+            dims=("obs",), attributes=attributes, data=table.channel.astype(np.int32)
+        )
     return labels
+
+
+def flags(what: str, values: Iterable[int], meanings: Sequence[str]) -> dict[str, object]:
+    """Return the CF attributes of a variable whose numbers stand for words."""
+    return {
+        "long_name": what,
+        "flag_values": np.array([*values], np.int32),
+        "flag_meanings": " ".join(meanings),
+    }
+
+
+def _heights(table: ObservationTable) -> dict[str, CFVariable]:
+    """Describe how high or deep the rows are that have such a thing."""
+    return {
+        f"z_{kind}": only_where(table.z_kind == kind, table.z, attributes)
+        for kind, attributes in _HEIGHTS.items()
+        if np.any(table.z_kind == kind)
+    }
 
 
 def _quantity(
@@ -156,13 +216,14 @@ def _quantity(
     own = {"long_name": name, **shared, **on_scale, **attributes, **ancillary}
     mine = table.variable == name
     return {
-        name: _only_where(mine, table.value, own),
-        f"{name}_error": _only_where(mine, table.error, error),
+        name: only_where(mine, table.value, own),
+        f"{name}_error": only_where(mine, table.error, error),
     }
 
 
-def _only_where(
+def only_where(
     mine: NDArray[np.bool_], values: NDArray[np.float64], attributes: Mapping[str, str]
 ) -> CFVariable:
+    """Describe values that are missing in the rows of other variables."""
     data = np.where(mine, values, np.nan)
     return CFVariable(dims=("obs",), attributes=attributes, data=data, fill=np.nan)

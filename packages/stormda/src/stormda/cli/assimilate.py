@@ -24,6 +24,7 @@ from stormda.parallel import Interruption
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_run import assimilate_files
 from stormda.storm.config import override
+from stormda.storm.observation_feedback import feedback_path
 from stormda.storm.prior import Storm
 from stormda.storm.prior_training import PRIOR
 
@@ -42,7 +43,7 @@ from stormda.storm.prior_training import PRIOR
     help="Folder of a training, or a prior's file.",
 )
 @click.option("--history", required=True, help="NetCDF file with the frames before the start.")
-@click.option("--observations", required=True, help="CSV or NetCDF file.")
+@click.option("--observations", required=True, help="CSV, Parquet, NetCDF or HDF5 file.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--members", type=int, help="Size of the ensemble.")
 @click.option("--seed", type=int, help="Seed of all noise.")
@@ -117,8 +118,8 @@ def assimilate(
         click.get_current_context().exit(INTERRUPTED)
     account = {"cycles": outcome.cycles, "used": outcome.used, "refused": dict(outcome.rejected)}
     result(
-        f"{outcome.summary}\nwrote {out}",
-        {"complete": True, "analysis": out, **account},
+        f"{outcome.summary}\nwrote {out} and {feedback_path(out)}",
+        {"complete": True, "analysis": out, "feedback": feedback_path(out), **account},
         as_json=as_json,
     )
 

@@ -30,6 +30,7 @@ from stormda.storm.assimilation_inputs import (
 from stormda.storm.config import to_dict
 from stormda.storm.cycler import Cycler
 from stormda.storm.frames import Times
+from stormda.storm.observation_feedback import write_run_feedback
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.real_observations import match_variables, usable
@@ -84,7 +85,8 @@ def assimilate_files(
         prior: The trained prior.
         history: Frames before the first analysis.
         table: Observations with their errors.
-        out: The CF file to write; cycles are kept in `<out>.parts` until it is complete.
+        out: The CF file to write; cycles are kept in `<out>.parts` until it is complete. What
+            became of each observation goes to `<stem of out>_feedback.nc` beside it.
         config: The settings.
         observed: What each variable is called in the table, by the name of the field.
         inputs: SHA-256 of the input files by path, for the record.
@@ -106,8 +108,9 @@ def assimilate_files(
     done = len(writer.completed())
     cycler.past = _resumed(writer, initial_past(prior, history, times[0], config), done, prior)
     for cycle in range(done, len(times)):
-        analysis, account = cycler.step(cycle)
-        writer.write(cycle, times[cycle], _named(prior, analysis), metadata=account)
+        analysis, account, feedback = cycler.step(cycle)
+        fields = _named(prior, analysis)
+        writer.write(cycle, times[cycle], fields, state=feedback, metadata=account)
         if progress is not None:
             progress(cycle + 1, len(times), times[cycle])
         if interrupted() and cycle + 1 < len(times):
@@ -207,5 +210,7 @@ def _finish(writer: EnsembleWriter, table: ObservationTable, count: int) -> Outc
         rejected=table.rejected + Counter({"background check": refused}),
     )
     account = {"used": outcome.used, "rejected": dict(outcome.rejected)}
-    replace(writer, provenance={**writer.provenance, "observations": account}).finish()
+    record = {**writer.provenance, "observations": account}
+    write_run_feedback(writer, table, count, record)
+    replace(writer, provenance=record).finish()
     return outcome

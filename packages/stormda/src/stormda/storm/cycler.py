@@ -18,9 +18,10 @@ from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import filled, step_of
 from stormda.storm.filtering import drawn_together, expected_error, sample_present
 from stormda.storm.frames import Times, clock_features
+from stormda.storm.observation_feedback import FeedbackColumn, feedback_columns
 from stormda.storm.present import Present
 from stormda.storm.prior import Storm
-from stormda.storm.real_observations import Expected, as_observation, background_check
+from stormda.storm.real_observations import GROSS, Expected, as_observation, credibility
 from stormda.storm.streams import stream
 
 CYCLE = 2
@@ -48,8 +49,13 @@ class Cycler:
         self.grid, self.variables = prior.grid, prior.config.variables
         self.past: Tensor
 
-    def step(self, cycle: int) -> tuple[Tensor, dict[str, Any]]:
-        """Sample the analysis of a cycle, and return it with the account of its observations."""
+    def step(self, cycle: int) -> tuple[Tensor, dict[str, Any], dict[str, FeedbackColumn]]:
+        """Sample the analysis of a cycle.
+
+        Returns:
+            The analysis, the account of its observations, and what was expected and found where
+            they were made.
+        """
         clock = None if self.clock is None else self.clock[cycle]
         now = self.present(clock)
         half = step_of(self.prior) / 2
@@ -57,12 +63,15 @@ class Cycler:
         n = self.prior.normalization
         doubt = torch.maximum(now.uncertainty(), n.std * n.increment)
         expected = Expected(now.forecast(), doubt)
-        checked = background_check(rows, self.grid, self.variables, expected, self.config.gross)
+        credible = credibility(rows, self.grid, self.variables, expected, self.config.gross)
+        checked = rows.where(credible, GROSS)
         seen = as_observation(checked, self.grid, self.variables)
         analysis = self.sample(now, seen, stream(self.config.seed, CYCLE, cycle))
         analysis = filled(self.prior, analysis)
         self.past = torch.cat([self.past[:, 1:], analysis[:, None]], 1)
-        return analysis, {"used": len(checked), "refused": len(rows) - len(checked)}
+        account = {"used": len(checked), "refused": len(rows) - len(checked)}
+        known = feedback_columns(rows, self.grid, self.variables, expected.ensemble, analysis)
+        return analysis, account, {**known, "credible": credible}
 
     def present(self, clock: Tensor | None) -> Present:
         """Return what the past of every member lets expect."""

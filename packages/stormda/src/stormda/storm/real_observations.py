@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stormda.assimilation import DiagonalError, Observation, interpolate
@@ -53,9 +54,12 @@ def match_variables(
             raise ValueError(f"observed: expected a variable among {known}, got {theirs!r}")
         names[rows] = name
         if source := table.units.get(theirs, ""):
-            value[rows] = convert(value[rows], source, units[name])
-            scale = np.diff(convert([0.0, 1.0], source, units[name]))[0]
-            error[rows] = error[rows] * scale
+            try:
+                value[rows] = convert(value[rows], source, units[name])
+            except ValueError as wrong:
+                where = table.source or "observations"
+                raise ValueError(f"{where}: variable {theirs!r} for {name!r}: {wrong}") from wrong
+            error[rows] *= np.diff(convert([0.0, 1.0], source, units[name]))[0]
     table = replace(
         table, value=value, error=error, variable=names.astype(np.str_), units=dict(units)
     )
@@ -124,7 +128,18 @@ def background_check(
     expected: Expected,
     limit: float,
 ) -> ObservationTable:
-    """Refuse observations that are not credible, counting them.
+    """Refuse observations that are not credible, counting them; see `credibility`."""
+    return table.where(credibility(table, grid, variables, expected, limit), GROSS)
+
+
+def credibility(
+    table: ObservationTable,
+    grid: Grid,
+    variables: Sequence[str],
+    expected: Expected,
+    limit: float,
+) -> NDArray[np.bool_]:
+    """Tell which observations are credible, (p).
 
     An observation passes where |y - <H x>|^2 <= limit^2 (error^2 + std^2 + var H x).
 
@@ -138,10 +153,10 @@ def background_check(
         limit: Largest departure, in standard deviations.
     """
     if not len(table):
-        return table
+        return np.zeros(0, bool)
     operator = cells_of(table, grid, variables)
     predicted = operator(expected.ensemble).double()
     allowed = operator(expected.std[None])[0].double()
     variance = predicted.var(0) + allowed**2 + torch.from_numpy(table.error) ** 2
     departure = torch.from_numpy(table.value) - predicted.mean(0)
-    return table.where((departure.square() <= limit**2 * variance).numpy(), GROSS)
+    return np.asarray((departure.square() <= limit**2 * variance).numpy())
