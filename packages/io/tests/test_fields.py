@@ -264,11 +264,7 @@ class TestNames:
 
     def test_more_than_one_fits(self, field):
         attributes = {"units": "m", "standard_name": "surface_altitude"}
-        one = (
-            ("lat", "lon"),
-            np.zeros((3, 4)),
-            {"units": "m", "standard_name": "surface_altitude"},
-        )
+        one = (("lat", "lon"), np.zeros((3, 4)), attributes)
         path = field(a=one, b=one)
         message = f"{path}: expected one variable for 'surface_altitude', got ['a', 'b']"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

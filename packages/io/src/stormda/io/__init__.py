@@ -6,23 +6,27 @@ CF NetCDF-4 and appears complete or not at all.
 
 from stormda.io.atomic import atomic_path
 from stormda.io.cf_file import read_provenance
+from stormda.io.cost import ReadAmplificationWarning, ReadCost
 from stormda.io.csv_points import ColumnMapping, Quantity
 from stormda.io.cycling import Cycle, EnsembleWriter
 from stormda.io.decoding import decode
 from stormda.io.ensemble import Ensemble, read_ensemble, write_ensemble, write_fields
 from stormda.io.files import sha256
-from stormda.io.gathering import VariableStatistics
+from stormda.io.gathering import GatheredBlock, VariableStatistics, gather_blocks
 from stormda.io.index import LevelAxis, VariableMeta
 from stormda.io.layout import FieldAxes
 from stormda.io.moments import Moments, moments
 from stormda.io.observation_files import read_observations
 from stormda.io.observations import ObservationTable, observation_table, passes
 from stormda.io.parts import Parts
+from stormda.io.permutation import SampleOrder
 from stormda.io.point_files import write_observations
 from stormda.io.statistics import Statistics
 from stormda.io.store import Store, open_store
+from stormda.io.tile_dataset import Rank, TileDataset
 from stormda.io.times import decode_times, encode_times
 from stormda.io.units import Unit, convert, parse_unit
+from stormda.io.windows import WindowConfig, split, windows
 
 __all__ = [
     "ColumnMapping",
@@ -30,21 +34,29 @@ __all__ = [
     "Ensemble",
     "EnsembleWriter",
     "FieldAxes",
+    "GatheredBlock",
     "LevelAxis",
     "Moments",
     "ObservationTable",
     "Parts",
     "Quantity",
+    "Rank",
+    "ReadAmplificationWarning",
+    "ReadCost",
+    "SampleOrder",
     "Statistics",
     "Store",
+    "TileDataset",
     "Unit",
     "VariableMeta",
     "VariableStatistics",
+    "WindowConfig",
     "atomic_path",
     "convert",
     "decode",
     "decode_times",
     "encode_times",
+    "gather_blocks",
     "moments",
     "observation_table",
     "open_store",
@@ -54,6 +66,8 @@ __all__ = [
     "read_observations",
     "read_provenance",
     "sha256",
+    "split",
+    "windows",
     "write_ensemble",
     "write_fields",
     "write_observations",

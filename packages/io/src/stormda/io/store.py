@@ -76,6 +76,10 @@ class Store:
         """The valid times as ISO dates of the calendar."""
         return label(self.times, self.calendar)
 
+    def dates_of(self, frames: NDArray[np.int64]) -> list[str]:
+        """Return the dates of some frames."""
+        return label(self.times[frames], self.calendar)
+
     @property
     def gaps(self) -> list[tuple[np.datetime64, np.datetime64]]:
         """Where frames are missing: the times before and after each longer step than usual."""
