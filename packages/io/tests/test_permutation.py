@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -10,6 +10,7 @@ from stormda.io.permutation import permuted
 KEYS = st.integers(0, 2**64 - 1)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), KEYS)
 def test_a_shuffle_gives_every_number_once_and_back(n, key):
     there = permuted(np.arange(n), n, key)
@@ -17,6 +18,7 @@ def test_a_shuffle_gives_every_number_once_and_back(n, key):
     assert_array_equal(permuted(there, n, key, inverse=True), np.arange(n))
 
 
+@settings(deadline=None)
 @given(
     samples=st.integers(1, 200),
     block=st.integers(1, 12),

@@ -180,7 +180,7 @@ def test_all_missing(field):
     path = field(np.full((2, 3, 4), np.nan, np.float32))
     with pytest.raises(
         ValueError,
-        match=r"variable 'x': expected at least one valid value, got none from 2019-03-01T00:00:00 to ",
+        match=r"variable 'x': expected at least one valid value, got none from 2019-03-01T00:",
     ):
         Statistics.from_store(open_store(path), ["x"])
 
@@ -254,9 +254,7 @@ class TestRanks:
         saved.save(tmp_path / "s.json")
         assert Statistics.load(tmp_path / "s.json").to_dict() == saved.to_dict()
         (tmp_path / "t.json").write_text("{}")
-        with pytest.raises(
-            ValueError, match=r"t.json: expected statistics that `Statistics.save`"
-        ):
+        with pytest.raises(ValueError, match=r"t.json: expected statistics that `Stat"):
             Statistics.load(tmp_path / "t.json")
 
     def test_too_many_missing(self, store):

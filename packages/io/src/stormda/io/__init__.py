@@ -11,6 +11,8 @@ from stormda.io.csv_points import ColumnMapping, Quantity
 from stormda.io.cycling import Cycle, EnsembleWriter
 from stormda.io.decoding import decode
 from stormda.io.ensemble import Ensemble, read_ensemble, write_ensemble, write_fields
+from stormda.io.ensemble_parts import EnsembleParts
+from stormda.io.ensemble_zarr import EnsembleZarr
 from stormda.io.files import sha256
 from stormda.io.gathering import GatheredBlock, VariableStatistics, gather_blocks
 from stormda.io.index import LevelAxis, VariableMeta
@@ -21,8 +23,12 @@ from stormda.io.observations import ObservationTable, observation_table, passes
 from stormda.io.parts import Parts
 from stormda.io.permutation import SampleOrder
 from stormda.io.point_files import write_observations
+from stormda.io.rechunking import Pieces, local_copy, rechunk
+from stormda.io.regions import Region
+from stormda.io.rounding import bit_round
 from stormda.io.statistics import Statistics
 from stormda.io.store import Store, open_store
+from stormda.io.summary import write_summary
 from stormda.io.tile_dataset import Rank, TileDataset
 from stormda.io.times import decode_times, encode_times
 from stormda.io.units import Unit, convert, parse_unit
@@ -32,17 +38,21 @@ __all__ = [
     "ColumnMapping",
     "Cycle",
     "Ensemble",
+    "EnsembleParts",
     "EnsembleWriter",
+    "EnsembleZarr",
     "FieldAxes",
     "GatheredBlock",
     "LevelAxis",
     "Moments",
     "ObservationTable",
     "Parts",
+    "Pieces",
     "Quantity",
     "Rank",
     "ReadAmplificationWarning",
     "ReadCost",
+    "Region",
     "SampleOrder",
     "Statistics",
     "Store",
@@ -52,11 +62,13 @@ __all__ = [
     "VariableStatistics",
     "WindowConfig",
     "atomic_path",
+    "bit_round",
     "convert",
     "decode",
     "decode_times",
     "encode_times",
     "gather_blocks",
+    "local_copy",
     "moments",
     "observation_table",
     "open_store",
@@ -65,10 +77,12 @@ __all__ = [
     "read_ensemble",
     "read_observations",
     "read_provenance",
+    "rechunk",
     "sha256",
     "split",
     "windows",
     "write_ensemble",
     "write_fields",
     "write_observations",
+    "write_summary",
 ]

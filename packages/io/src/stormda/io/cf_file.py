@@ -93,7 +93,7 @@ def create_cf(path: str | Path, layout: CFLayout, *, overwrite: bool) -> Iterato
     Raises:
         FileExistsError: If `path` exists and `overwrite` is false.
     """
-    attributes = {**_global_attributes(layout.provenance), **layout.attributes}
+    attributes = {**global_attributes(layout.provenance), **layout.attributes}
     with (
         atomic_path(path, overwrite=overwrite) as temporary,
         h5netcdf.File(temporary, "w", libver=_LIBVER) as file,
@@ -131,7 +131,8 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     return provenance
 
 
-def _global_attributes(provenance: Mapping[str, Any]) -> dict[str, str]:
+def global_attributes(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attributes that a file says of itself."""
     described = {name: str(provenance[name]) for name in _DESCRIPTIONS if name in provenance}
     writer = f"stormda-io {version('stormda-io')}"
     return {
@@ -152,6 +153,8 @@ def _create(file: h5netcdf.File, name: str, variable: CFVariable) -> None:
             "compression_opts": variable.compression,
             "shuffle": True,
         }
+    if variable.chunks is not None:
+        options["fletcher32"] = True  # a damaged piece is refused when it is read
     created = file.create_variable(
         name,
         variable.dims,

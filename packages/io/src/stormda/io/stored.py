@@ -22,6 +22,7 @@ from scipy.io import netcdf_file
 
 from stormda.io.files import open_group, open_raw
 from stormda.io.formats import Format, Location, format_of
+from stormda.io.zarr_file import require_complete
 
 MOST_OPEN = 32
 """Files that are held open by one process."""
@@ -120,6 +121,8 @@ def _finder(location: Location) -> Callable[[str], StoredArray]:
     kind = format_of(location)
     if kind in (Format.ZARR, Format.REFERENCES):
         group = open_group(location)
+        if kind is Format.ZARR and isinstance(location, Path):
+            require_complete(location, group)
         return lambda name: group[name]  # type: ignore[return-value]  # an array
     if kind is Format.GRIB:
         return lambda name: _Lazy(location, name)
@@ -132,7 +135,17 @@ def _finder(location: Location) -> Callable[[str], StoredArray]:
 
 def _dataset(file: h5py.File, name: str) -> StoredArray:
     """Return a variable; NetCDF-4 renames those that are called like a dimension they lack."""
-    return file[name if name in file else f"_nc4_non_coord_{name}"]  # type: ignore[no-any-return]
+    found: h5py.Dataset = file[name if name in file else f"_nc4_non_coord_{name}"]
+    if found.is_virtual:
+        _require_sources(Path(file.filename), found)
+    return found  # type: ignore[no-any-return]
+
+
+def _require_sources(path: Path, virtual: h5py.Dataset) -> None:
+    """Raise where a part of a virtual variable is not there: HDF5 would read it as missing."""
+    for source in virtual.virtual_sources():
+        if source.file_name != "." and not (path.parent / source.file_name).exists():
+            raise ValueError(f"expected the part {source.file_name}, got none")
 
 
 class _Lazy:
