@@ -60,11 +60,15 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def put_in_place(temporary: Path, path: Path) -> None:
     """Flush a file, or a folder with all in it, to the disk and give it its name."""
-    inside = sorted(temporary.rglob("*")) if temporary.is_dir() else []
-    for each in (*inside, temporary):
-        flush(each)
+    flush_all(temporary)
     temporary.replace(path)
     flush(path.parent)
+
+
+def flush_all(path: Path) -> None:
+    """Wait until a file, or a folder with all that is in it, is on the disk."""
+    for each in (*(path.rglob("*") if path.is_dir() else ()), path):
+        flush(each)
 
 
 def flush(path: Path) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from stormda.io.atomic import atomic_path
 from stormda.io.files import open_raw
+from stormda.io.guarded_file import guarded_file
 
 CONVENTIONS = "CF-1.11"
 """The version of the CF conventions that files are written by."""
@@ -96,7 +97,8 @@ def create_cf(path: str | Path, layout: CFLayout, *, overwrite: bool) -> Iterato
     attributes = {**global_attributes(layout.provenance), **layout.attributes}
     with (
         atomic_path(path, overwrite=overwrite) as temporary,
-        h5netcdf.File(temporary, "w", libver=_LIBVER) as file,
+        guarded_file(temporary, "w+b") as raw,
+        h5netcdf.File(raw, "w", libver=_LIBVER) as file,
     ):
         file.dimensions = dict(layout.dimensions)
         file.attrs.update(attributes)

@@ -22,11 +22,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import ArrayLike, NDArray
 
 from stormda.io.atomic import atomic_path, put_in_place, refuse_existing
 from stormda.io.cf_file import CFLayout, CFVariable, create_cf
 from stormda.io.files import sha256
+from stormda.io.guarded_file import guarded_file
 from stormda.io.layout import FieldAxes, VariableAttributes, field_layout, require_storable
 from stormda.io.regions import Region, region_of, require_inside, require_whole
 from stormda.io.rounding import FRACTION, bit_round, with_bits
@@ -170,7 +172,9 @@ class EnsembleParts:
         return [region for region in regions if region not in there]
 
     def finish(self, *, virtual: bool = True) -> None:
-        """Write the file, which appears complete or not at all. One process does so.
+        """Write the file, which appears complete or not at all.
+
+        One process does so, when all others are done.
 
         Args:
             virtual: Whether the file refers to the parts, which then stay where they are; else it
@@ -199,21 +203,28 @@ class EnsembleParts:
         with atomic_path(self.path, overwrite=self.overwrite) as temporary:
             with create_cf(temporary, replace(layout, variables=own), overwrite=False):
                 pass
-            with h5py.File(temporary, "r+") as file:
+            with guarded_file(temporary, "r+b") as raw, h5py.File(raw, "r+") as file:
                 for name in self.variables:
                     self._link_variable(file, name, layout.variables[name], parts)
 
     def _link_variable(
         self, file: h5py.File, name: str, variable: CFVariable, parts: Mapping[Region, Path]
     ) -> None:
-        whole = h5py.VirtualLayout(self._shape_of(name), "f4")
+        shape = self._shape_of(name)
+        space, how = h5s.create_simple(shape), h5p.create(h5p.DATASET_CREATE)
+        how.set_obj_track_times(False)  # the same parts give the same bytes
+        how.set_fill_value(np.array(np.nan, np.float32))
         for region, path in sorted(parts.items()):
-            where = self._slices(name, region)
-            shape = tuple(
-                len(range(*s.indices(n))) for s, n in zip(where, self._shape_of(name), strict=True)
-            )
-            whole[where] = h5py.VirtualSource(f"{self.folder.name}/{path.name}", name, shape)
-        linked = file.create_virtual_dataset(name, whole, fillvalue=np.nan)
+            where = [
+                slice(*s.indices(n))
+                for s, n in zip(self._slices(name, region), shape, strict=True)
+            ]
+            size = tuple(s.stop - s.start for s in where)
+            there = h5s.create_simple(shape)
+            there.select_hyperslab(tuple(s.start for s in where), size)
+            source = f"{self.folder.name}/{path.name}".encode()
+            how.set_virtual(there, source, name.encode(), h5s.create_simple(size))
+        linked = h5py.Dataset(h5d.create(file.id, name.encode(), h5t.IEEE_F32LE, space, dcpl=how))
         linked.attrs["_FillValue"] = np.array([np.nan], np.float32)
         for i, dim in enumerate(variable.dims):
             linked.dims[i].attach_scale(file[dim])
@@ -261,7 +272,10 @@ class EnsembleParts:
 
 def _write_part(path: Path, arrays: Mapping[str, NDArray[np.float32]], compression: int) -> None:
     packed = {"compression": "gzip", "compression_opts": compression, "shuffle": True}
-    with h5py.File(path, "w", libver=("v108", "v110")) as file:
+    with (
+        guarded_file(path, "w+b") as raw,
+        h5py.File(raw, "w", libver=("v108", "v110")) as file,
+    ):
         for name, array in arrays.items():
             chunks = (*(1 for _ in array.shape[:-2]), *array.shape[-2:])
             options = packed if compression else {}

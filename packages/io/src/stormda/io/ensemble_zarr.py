@@ -189,9 +189,7 @@ class EnsembleZarr:
         return [region for region in regions if region not in there]
 
     def finish(self) -> None:
-        """Give the group its name. One process does so.
-
-        Where an old group is replaced there is none for an instant, between two renames.
+        """Give the group its name; one process does so, when all others are done.
 
         Raises:
             FileExistsError: If the group exists and may not be replaced.

@@ -8,7 +8,9 @@ missing is stored like any other: what is not there was lost.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,7 +22,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from stormda.io.atomic import put_in_place, refuse_existing
+from stormda.io.atomic import flush, flush_all, put_in_place, refuse_existing
 from stormda.io.cf_file import CFLayout, global_attributes
 
 COMPLETE = "complete"
@@ -78,9 +80,6 @@ def create_group(
 def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an error.
 
-    A folder cannot be replaced in one step: for an instant between two renames there is none, and
-    a reader is told so.
-
     Raises:
         FileExistsError: If `path` exists and `overwrite` is false.
     """
@@ -95,12 +94,32 @@ def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def replace_folder(temporary: Path, path: Path) -> None:
-    """Flush a folder and give it its name; what had it before is removed."""
+    """Flush a folder and give it its name; what had it before is removed.
+
+    On Linux the two change places in one step, so that a reader sees the old folder or the new.
+    Elsewhere there is none for an instant.
+    """
     old = path.with_name(f"{temporary.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if path.exists():
+        flush_all(temporary)
+        if _exchanged(temporary, path):
+            flush(path.parent)
+            shutil.rmtree(temporary)
+            return
         path.rename(old)
     put_in_place(temporary, path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, two: Path) -> bool:
+    """Let two paths change places in one step, if the system can."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of linux/fs.h
+    return int(rename(here, os.fsencode(one), here, os.fsencode(two), exchange)) == 0
 
 
 def require_complete(path: Path, group: zarr.Group) -> None:
