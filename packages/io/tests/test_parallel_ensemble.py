@@ -259,7 +259,9 @@ class TestWhatDoesNotFit:
             writer(kind, tmp_path / "a", axes=axes)
 
 
-@given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=20), st.integers(1, 23))
+@given(
+    st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=20), st.integers(1, 23)
+)
 @settings(deadline=None)
 def test_rounding_keeps_a_relative_error(values, bits):
     x = np.array(values, np.float32)

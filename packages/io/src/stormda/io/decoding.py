@@ -50,7 +50,8 @@ def decode(
         unit: The unit they are converted from, to SI; None leaves them as they are.
 
     Returns:
-        Values, 0 where they are missing, and a bool mask, True where they are valid.
+        Values, 0 where they are missing, and a bool mask, True where they are valid. Values that
+        decoding does not change are `raw` itself.
 
     Raises:
         ValueError: If the packing is not usable or a valid value is infinite.
@@ -82,7 +83,7 @@ def _decode_plain(
     raw: NDArray[Any], attributes: Attributes
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Decode what `_is_plain` without the way over float64, to the same result."""
-    values = raw.astype(np.float32)
+    values = raw.astype(np.float32, copy=False)
     low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
     codes = [code for name in _CODES for code in _numbers(attributes, name)]
     if np.isfinite(low) and np.isfinite(high) and high < DEFAULT_FILL / 2:
@@ -90,7 +91,7 @@ def _decode_plain(
         if not inside:
             return values, np.ones(values.shape, bool)
     valid = ~_filled(raw, attributes)
-    np.copyto(values, 0, where=~valid)
+    values = np.where(valid, values, np.float32(0))
     _require_finite(values, values)
     return values, valid
 

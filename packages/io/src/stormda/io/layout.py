@@ -100,8 +100,12 @@ def require_storable(name: str, values: NDArray[np.generic]) -> NDArray[np.float
         ValueError: If a value is infinite, or too large for float32.
     """
     with np.errstate(over="ignore"):
-        stored = np.asarray(values).astype(np.float32)
-    if np.isinf(stored).any():
+        stored = np.asarray(values).astype(np.float32, copy=False)
+    # fmin and fmax pass over NaN, and need no memory
+    if (
+        stored.size
+        and np.isinf([np.fmin.reduce(stored, None), np.fmax.reduce(stored, None)]).any()
+    ):
         index = tuple(int(i) for i in np.argwhere(np.isinf(stored))[0])
         raise ValueError(
             f"fields: expected finite values or NaN in {name!r}, "

@@ -368,6 +368,6 @@ def _in_model_calendar(time: TimeSelection, calendar: str) -> TimeSelection:
 
 def _in_order(blocks: Sequence[NDArray[Any]], axis: int, order: NDArray[np.int64]) -> NDArray[Any]:
     """Join the files' frames and put them in the order in which they were asked for."""
-    joined = np.concatenate(blocks, axis=axis)
+    joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=axis)
     rising = np.array_equal(order, np.arange(len(order)))
     return joined if rising else np.take(joined, order, axis=axis)

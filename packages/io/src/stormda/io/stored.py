@@ -11,6 +11,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,7 +94,7 @@ class _Pool:
             if self._process != os.getpid():  # what a parent opened is not ours to read
                 self._opened, self._process = OrderedDict(), os.getpid()
             if key not in self._opened:
-                self._opened[key] = _finder(location)
+                self._opened[key] = cache(_finder(location))  # a variable keeps its chunks
             self._opened.move_to_end(key)
             while len(self._opened) > MOST_OPEN:
                 self._opened.popitem(last=False)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stormda.grid import TileLayout
+from stormda.grid import TileLayout, Window
 from stormda.io.cost import ReadAmplificationWarning
 from stormda.io.permutation import SampleOrder
 from stormda.io.prefetch import prefetched
@@ -132,6 +133,11 @@ class TileDataset:
             )
         self._warn_of_waste()
 
+    @cached_property
+    def _places(self) -> list[Window]:
+        """Where every tile lies."""
+        return [] if self.layout is None else list(self.layout.windows())
+
     def __len__(self) -> int:
         """Return the number of samples of all ranks."""
         return len(self._windows) * self._tiles
@@ -149,8 +155,8 @@ class TileDataset:
         frames = self._windows[number]
         read = [self._read(name, frames, self._window(tile)) for name in self.variables]
         return {
-            "x": np.concatenate([values for values, _ in read], axis=1),
-            "mask": np.concatenate([mask for _, mask in read], axis=1),
+            "x": _channels([values for values, _ in read]),
+            "mask": _channels([mask for _, mask in read]),
             "time": self.store.times[frames].astype(np.int64),
             "index": np.array(index, np.int64),
         }
@@ -211,7 +217,7 @@ class TileDataset:
     def _window(self, tile: int) -> Tile | None:
         if self.layout is None:
             return None
-        return self.layout.window(tile if self.rank.tile is None else self.rank.tile).extended
+        return self._places[tile if self.rank.tile is None else self.rank.tile].extended
 
     def _read(
         self, name: str, frames: NDArray[np.int64], tile: Tile | None
@@ -253,6 +259,11 @@ def _require_layout(store: Store, layout: TileLayout | None, rank: Rank) -> None
         raise ValueError(
             f"tile: expected 0 to {len(layout) - 1}, the tiles of the layout, got {rank.tile}"
         )
+
+
+def _channels(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """Join variables along the axis of channels, without a copy of a single one."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
 
 
 def _bytes(sample: Sample) -> int:
