@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import h5py
 import xarray as xr
 import zarr
 
@@ -176,6 +177,7 @@ def _open(path: Location) -> xr.Dataset:
 
 def _open_as(kind: Format, path: Location) -> xr.Dataset:
     if kind is Format.HDF5:
+        h5py.File(path, "r").close()  # h5netcdf leaves a mess where this fails
         return _lazily(path, "h5netcdf", phony_dims="access")
     if kind is Format.NETCDF3:
         return _lazily(path, "scipy")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
@@ -48,7 +49,7 @@ class GuardedFile:
         self.error: OSError | None = None
         """What went wrong first; None if nothing did."""
         self._path = path
-        self._raw = open(path, mode, buffering=0)  # noqa: SIM115  # closed by __exit__
+        self._raw = FileIO(path, mode)
 
     def __enter__(self) -> GuardedFile:
         return self

@@ -101,11 +101,11 @@ def require_storable(name: str, values: NDArray[np.generic]) -> NDArray[np.float
     """
     with np.errstate(over="ignore"):
         stored = np.asarray(values).astype(np.float32, copy=False)
+    if not stored.size:
+        return stored
     # fmin and fmax pass over NaN, and need no memory
-    if (
-        stored.size
-        and np.isinf([np.fmin.reduce(stored, None), np.fmax.reduce(stored, None)]).any()
-    ):
+    ends = [reduce(stored, axis=None) for reduce in (np.fmin.reduce, np.fmax.reduce)]
+    if np.isinf(ends).any():
         index = tuple(int(i) for i in np.argwhere(np.isinf(stored))[0])
         raise ValueError(
             f"fields: expected finite values or NaN in {name!r}, "

@@ -89,7 +89,7 @@ class SampleOrder:
         """
         where = np.asarray(position, np.int64)
         if where.size and (where.min() < 0 or where.max() >= self.samples):
-            raise ValueError(f"position: expected 0 to {self.samples - 1}, got {position}")
+            raise ValueError(f"position: expected 0 to {self.samples - 1}, got {where}")
         key = _key(self.seed, epoch)
         if self.block == self.buffer == 1:
             return permuted(where, self.samples, key)

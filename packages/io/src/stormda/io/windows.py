@@ -60,7 +60,7 @@ def windows(times: Times, config: WindowConfig) -> Ints:
     wanted = times[:, None] - back * step.astype("timedelta64[s]")
     frames = np.searchsorted(times, wanted).clip(max=len(times) - 1)
     whole = (times[frames] == wanted).all(1)
-    found = frames[whole][:: config.stride]
+    found: Ints = frames[whole][:: config.stride]
     if not len(found):
         raise ValueError(
             f"history: expected a run of {config.history + 1} frames every {step}, got none in "
