@@ -29,7 +29,7 @@ from stormda.io import Store, atomic_path
 from stormda.parallel import Communicator
 from stormda.storm.config import to_dict
 from stormda.storm.files import FileHistories, fit_normalization
-from stormda.storm.frames import Frames, read_frames
+from stormda.storm.frames import Frames, grid_of, read_frames
 from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import denoising_loss
@@ -155,7 +155,7 @@ def train_on_files(
 def _new_network(recipe: FileRecipe, store: Store, data: TrainingData) -> StormNetwork:
     """Return the network that a run starts from, the same for the same seed."""
     torch.manual_seed(recipe.training.seed)
-    network = StormNetwork(recipe.network, store.grid, valid=data.mask)
+    network = StormNetwork(recipe.network, grid_of(store), valid=data.mask)
     if network.modes is not None and data.training.modes is not None:
         network.modes.set(data.training.modes)
     return network
