@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from stormda.grid import TileLayout
-from stormda.io.selection import select_axis, select_frames, slabs
+from stormda.grid import Border, TileLayout
+from stormda.grid.axis import resolve
+from stormda.io.selection import runs, select_axis, select_frames
 
 TIMES = np.arange("2019-03-01", "2019-03-04", 6, "datetime64[h]").astype("datetime64[s]")
 
@@ -62,30 +63,43 @@ def test_levels_that_are_not_there(selection, message):
 
 @pytest.mark.parametrize("start", range(-9, 9))
 @pytest.mark.parametrize("length", [1, 4, 8, 11])
-def test_slabs_are_the_window_modulo_the_axis(start, length):
-    runs = slabs(slice(start, start + length), 8, periodic=True, argument="tile")
-    cells = np.concatenate([np.arange(8)[run] for run in runs])
+def test_runs_are_the_window_modulo_the_axis(start, length):
+    found = runs(slice(start, start + length), 8, "wrap", argument="tile")
+    cells = np.concatenate([np.arange(8)[run.cells] for run in found])
     np.testing.assert_array_equal(cells, np.arange(start, start + length) % 8)
 
 
-def test_slabs_take_the_windows_of_tiles():
+@pytest.mark.parametrize("first", [Border.POLE_ROW, Border.POLE_EDGE, Border.WALL])
+@pytest.mark.parametrize("last", [Border.POLE_ROW, Border.POLE_EDGE, Border.WALL])
+def test_runs_over_a_pole_are_those_that_the_grid_resolves(first, last):
+    for start in range(-5 if first is not Border.WALL else 0, 8):
+        for stop in range(start + 1, 14 if last is not Border.WALL else 9):
+            found = runs(slice(start, stop), 8, (first, last), argument="tile")
+            cells = [np.arange(8)[run.cells][:: -1 if run.turned else 1] for run in found]
+            cell, turned, _ = resolve(np.arange(start, stop), 8, (first, last))
+            np.testing.assert_array_equal(np.concatenate(cells), cell)
+            over = np.repeat([run.turned for run in found], [len(run) for run in found])
+            np.testing.assert_array_equal(over, turned)
+
+
+def test_runs_take_the_windows_of_tiles():
     layout = TileLayout((4, 8), tiles=(1, 2), halo=(0, 2), periodic=True)
     x = np.arange(32).reshape(4, 8)
     rows, cols = layout.window(0).extended
-    runs = slabs(cols, 8, periodic=True, argument="tile")
-    np.testing.assert_array_equal(np.concatenate([x[:, r] for r in runs], 1), layout.take(x, 0))
-    assert slabs(rows, 4, periodic=False, argument="tile") == [slice(0, 4)]
+    found = [run.cells for run in runs(cols, 8, "wrap", argument="tile")]
+    np.testing.assert_array_equal(np.concatenate([x[:, r] for r in found], 1), layout.take(x, 0))
+    assert [run.cells for run in runs(rows, 4, None, argument="tile")] == [slice(0, 4)]
 
 
 @pytest.mark.parametrize(
-    ("window", "periodic", "message"),
+    ("window", "borders", "message"),
     [
-        (slice(-1, 3), False, r"^tile: expected a window of cells within 0 to 8, got slice"),
-        (slice(5, 9), False, r"^tile: expected a window of cells within 0 to 8, got slice"),
-        (slice(3, 3), True, r"^tile: expected a window of cells that may wrap, got slice"),
-        (slice(0, 4, 2), True, r"^tile: expected a window of cells that may wrap, got slice"),
+        (slice(-1, 3), None, r"^tile: expected a window of cells within 0 to 8, got slice"),
+        (slice(5, 9), None, r"^tile: expected a window of cells within 0 to 8, got slice"),
+        (slice(3, 3), "wrap", r"^tile: expected a window of cells that may wrap, got slice"),
+        (slice(0, 4, 2), "wrap", r"^tile: expected a window of cells that may wrap, got slice"),
     ],
 )
-def test_windows_that_are_none(window, periodic, message):
+def test_windows_that_are_none(window, borders, message):
     with pytest.raises(ValueError, match=message):
-        slabs(window, 8, periodic=periodic, argument="tile")
+        runs(window, 8, borders, argument="tile")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from stormda.io import Moments, Statistics, gathering, moments, open_store
+from stormda.io import Moments, Statistics, gather_blocks, gathering, moments, open_store
 
 RNG = np.random.default_rng(0)
 
@@ -180,7 +180,7 @@ def test_all_missing(field):
     path = field(np.full((2, 3, 4), np.nan, np.float32))
     with pytest.raises(
         ValueError,
-        match=r"variable 'x': expected at least one valid value, got none in 2 frames$",
+        match=r"variable 'x': expected at least one valid value, got none from 2019-03-01T00:",
     ):
         Statistics.from_store(open_store(path), ["x"])
 
@@ -216,3 +216,68 @@ class TestOtherData:
             ValueError, match=r"^statistics: expected steps of 3600 s for 'x', got 7200 s$"
         ):
             found.merge(sparse)
+
+
+class TestRanks:
+    """Statistics do not know how many ranks gathered them."""
+
+    @pytest.fixture
+    def store(self, field, monkeypatch):
+        monkeypatch.setattr("stormda.io.gathering._BLOCK_VALUES", 24)  # two frames a block
+        x = np.random.default_rng(0).normal(280, 5, (9, 3, 4)).astype(np.float32)
+        x[3, 1, 1] = np.nan
+        return open_store(field(x))
+
+    @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+    def test_any_split_gives_the_same_bits(self, store, ranks):
+        parts = [gather_blocks(store, ["x"], rank=r, ranks=ranks) for r in range(ranks)]
+        found = Statistics.from_blocks(parts[::-1])
+        assert found.to_dict() == Statistics.from_store(store, ["x"]).to_dict()
+
+    def test_a_rank_that_did_not_answer(self, store):
+        parts = [gather_blocks(store, ["x"], rank=0, ranks=2)]
+        with pytest.raises(
+            ValueError, match=r"^parts: expected blocks 0 to 4 of 'x', got \[0, 2, 4\]$"
+        ):
+            Statistics.from_blocks(parts)
+        with pytest.raises(ValueError, match=r"^rank: expected 0 to 1, got 2$"):
+            gather_blocks(store, ["x"], rank=2, ranks=2)
+
+    def test_they_say_what_they_are_of(self, store, tmp_path):
+        found = Statistics.from_store(store, ["x"], time=slice(0, 4)).variables["x"]
+        assert (found.dataset, found.start, found.end) == (
+            store.fingerprint,
+            "2019-03-01T00:00:00",
+            "2019-03-01T03:00:00",
+        )
+        saved = Statistics.from_store(store, ["x"])
+        saved.save(tmp_path / "s.json")
+        assert Statistics.load(tmp_path / "s.json").to_dict() == saved.to_dict()
+        (tmp_path / "t.json").write_text("{}")
+        with pytest.raises(ValueError, match=r"t.json: expected statistics that `Stat"):
+            Statistics.load(tmp_path / "t.json")
+
+    def test_too_many_missing(self, store):
+        with pytest.raises(
+            ValueError, match=r"^variable 'x': expected at most 0.1% missing values, got 0.9%$"
+        ):
+            Statistics.from_store(store, ["x"], max_missing=0.001)
+
+
+def test_levels_of_a_list_of_cells(write):
+    n = 6
+    x = np.random.default_rng(0).normal(0, 1, (2, n)) + np.array([[10.0], [50.0]])
+    path = write(
+        {
+            "lat": (("cell",), np.linspace(-80, 80, n), {"units": "degrees_north"}),
+            "lon": (("cell",), np.array([0.0, 200, 50, 300, 120, 10]), {"units": "degrees_east"}),
+            "lev": (("lev",), np.array([850.0, 500.0]), {"units": "hPa"}),
+            "x": (("lev", "cell"), x, {"units": "m"}),
+        }
+    )
+    store = open_store(path)
+    values, mask = store.read("x")
+    statistics = Statistics.from_store(store, ["x"])
+    z = statistics.normalise("x", values, mask)
+    np.testing.assert_allclose(np.average(z[0], axis=-1, weights=store.grid.area), 0, atol=1e-5)
+    np.testing.assert_allclose(statistics.denormalise("x", z), values, rtol=1e-6)

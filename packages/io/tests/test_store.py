@@ -269,8 +269,8 @@ class TestBadFiles:
                 "time: expected a coordinate variable of dimension 'time', got none",
             ),
             (
-                {"time": hours(0, 1, calendar="noleap")},
-                "calendar: expected standard, gregorian or proleptic_gregorian, got 'noleap' "
+                {"time": hours(0, 1, calendar="julian")},
+                "calendar: expected standard, gregorian or proleptic_gregorian, got 'julian' "
                 "(its days are not those of the Gregorian calendar)",
             ),
             (
@@ -305,11 +305,6 @@ class TestBadFiles:
                 {"lat": (("lat",), np.array([50.0, 51.0, 52.0]), {"units": "Pa"})},
                 "units: expected a unit that converts to 'degree', got 'Pa'",
             ),
-            (
-                {"lon": (("lon",), np.array([0.0, 120.0, 240.0, 360.0]), {})},
-                "lon: expected every meridian once, got 360.0 at the end, "
-                "which goes round to 0.0 again: drop the last column",
-            ),
         ],
     )
     def test_axes(self, field, change, message):
@@ -322,8 +317,7 @@ class TestBadFiles:
         [
             (
                 {"lat": None, "lon": None},
-                "expected 1-D latitude and longitude, or y and x in metres, "
-                "got coordinates ['time']",
+                "expected latitude and longitude, or y and x in metres, got coordinates ['time']",
             ),
             (
                 {"slat": (("slat",), np.array([50.5, 51.5]), {"units": "degrees_north"})},
@@ -332,11 +326,11 @@ class TestBadFiles:
             (
                 {
                     "lat": (("y", "x"), np.full((3, 4), 50.0), {"units": "degrees_north"}),
-                    "lon": (("y", "x"), np.full((3, 4), 5.0), {"units": "degrees_east"}),
+                    "lon": (("x", "y"), np.full((4, 3), 5.0), {"units": "degrees_east"}),
                     "x": (("y", "x"), np.zeros((3, 4)), {"units": "K"}),
                 },
-                "expected latitude and longitude along one dimension each, got 'lat' along "
-                "('y', 'x') and 'lon' along ('y', 'x') (a curvilinear grid or a list of points)",
+                "expected latitude and longitude along the same dimensions, got 'lat' along "
+                "('y', 'x') and 'lon' along ('x', 'y')",
             ),
             (
                 {"x": (("time",), np.zeros(2), {"units": "K"})},

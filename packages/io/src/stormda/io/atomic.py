@@ -53,14 +53,25 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
+        put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Flush a file, or a folder with all in it, to the disk and give it its name."""
+    flush_all(temporary)
+    temporary.replace(path)
+    flush(path.parent)
+
+
+def flush_all(path: Path) -> None:
+    """Wait until a file, or a folder with all that is in it, is on the disk."""
+    for each in (*(path.rglob("*") if path.is_dir() else ()), path):
+        flush(each)
+
+
+def flush(path: Path) -> None:
     """Wait until a file or a folder's entries are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,7 +1,8 @@
 """Which dimension of a file is time, level, member, latitude and longitude.
 
-Each dimension gets a letter as in the CF conventions, and E for the ensemble. The evidence, from
-the strongest: standard name, units, `axis` attribute, the name itself.
+Each dimension gets a letter as in the CF conventions, E for the ensemble and F for the faces of a
+cubed sphere; cells in a list have the letter X. The evidence, from the strongest: standard name,
+units, `axis` attribute, the name itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import Literal, get_args
 
 import xarray as xr
 
-Role = Literal["E", "T", "Z", "Y", "X"]
+from stormda.io.units import parse_unit
+
+Role = Literal["E", "T", "Z", "F", "Y", "X"]
 ORDER: tuple[Role, ...] = get_args(Role)
 """The order of the dimensions of everything read: CF's T, Z, Y, X with the rest to the left."""
 
@@ -60,8 +63,9 @@ def role_of(name: str, attributes: Mapping[str, object]) -> Role | None:
     return (
         _STANDARD_NAMES.get(standard_name)
         or _role_of_units(str(attributes.get("units", "")))
-        or next((role for role in ORDER if role == letter and role != "E"), None)
+        or next((role for role in ORDER if role == letter and role not in ("E", "F")), None)
         or _NAMES.get(name.lower())
+        or _role_of_pressure(str(attributes.get("units", "")))
     )
 
 
@@ -101,6 +105,14 @@ def time_variable(dataset: xr.Dataset, dim: str | None) -> str | None:
     alike = [name for name in along if name == dim or _NAMES.get(name.lower()) == "T"]
     alike.sort(key=lambda name: name != (dim or "time"))
     return next(iter([*named, *alike]), None)
+
+
+def _role_of_pressure(units: str) -> Role | None:
+    try:
+        pressure = bool(units) and parse_unit(units).dimension == {"kg": 1, "m": -1, "s": -2}
+    except ValueError:
+        pressure = False
+    return "Z" if pressure else None
 
 
 def _role_of_units(units: str) -> Role | None:

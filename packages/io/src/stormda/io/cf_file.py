@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from stormda.io.atomic import atomic_path
 from stormda.io.files import open_raw
+from stormda.io.guarded_file import guarded_file
 
 CONVENTIONS = "CF-1.11"
 """The version of the CF conventions that files are written by."""
@@ -93,10 +94,11 @@ def create_cf(path: str | Path, layout: CFLayout, *, overwrite: bool) -> Iterato
     Raises:
         FileExistsError: If `path` exists and `overwrite` is false.
     """
-    attributes = {**_global_attributes(layout.provenance), **layout.attributes}
+    attributes = {**global_attributes(layout.provenance), **layout.attributes}
     with (
         atomic_path(path, overwrite=overwrite) as temporary,
-        h5netcdf.File(temporary, "w", libver=_LIBVER) as file,
+        guarded_file(temporary, "w+b") as raw,
+        h5netcdf.File(raw, "w", libver=_LIBVER) as file,
     ):
         file.dimensions = dict(layout.dimensions)
         file.attrs.update(attributes)
@@ -131,7 +133,8 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     return provenance
 
 
-def _global_attributes(provenance: Mapping[str, Any]) -> dict[str, str]:
+def global_attributes(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attributes that a file says of itself."""
     described = {name: str(provenance[name]) for name in _DESCRIPTIONS if name in provenance}
     writer = f"stormda-io {version('stormda-io')}"
     return {
@@ -152,6 +155,8 @@ def _create(file: h5netcdf.File, name: str, variable: CFVariable) -> None:
             "compression_opts": variable.compression,
             "shuffle": True,
         }
+    if variable.chunks is not None:
+        options["fletcher32"] = True  # a damaged piece is refused when it is read
     created = file.create_variable(
         name,
         variable.dims,

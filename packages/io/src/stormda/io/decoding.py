@@ -22,6 +22,20 @@ from stormda.io.units import Unit
 DEFAULT_FILL = 9.969209968386869e36
 """What the NetCDF library leaves in a float that nobody wrote (netcdf.h, NC_FILL_FLOAT)."""
 
+PACKING = (
+    "_FillValue",
+    "missing_value",
+    "scale_factor",
+    "add_offset",
+    "valid_range",
+    "valid_min",
+    "valid_max",
+    "_Unsigned",
+)
+"""The attributes that say how stored numbers are decoded."""
+
+_CODES = ("_FillValue", "missing_value")
+
 Attributes = Mapping[str, object]
 
 
@@ -36,7 +50,8 @@ def decode(
         unit: The unit they are converted from, to SI; None leaves them as they are.
 
     Returns:
-        Values, 0 where they are missing, and a bool mask, True where they are valid.
+        Values, 0 where they are missing, and a bool mask, True where they are valid. Values that
+        decoding does not change are `raw` itself.
 
     Raises:
         ValueError: If the packing is not usable or a valid value is infinite.
@@ -46,15 +61,46 @@ def decode(
         >>> decode(raw, {"scale_factor": 0.1, "_FillValue": np.int16(-999)}, None)
         (array([ 0., 10.,  0.], dtype=float32), array([ True,  True, False]))
     """
+    if _is_plain(raw, attributes, unit):
+        return _decode_plain(raw, attributes)
     values, valid = decode_exactly(raw, attributes)
     if unit is not None:
         values = unit.to_si(values)
     with np.errstate(over="ignore"):  # an overflow is reported below, with its place
         result = np.where(valid, values, 0.0).astype(np.float32)
+    _require_finite(result, values)
+    return result, valid
+
+
+def _is_plain(raw: NDArray[Any], attributes: Attributes, unit: Unit | None) -> bool:
+    """Tell whether stored numbers are the values themselves: float32 that nothing changes."""
+    converted = unit is not None and (unit.scale, unit.offset) != (1.0, 0.0)
+    changing = [name for name in PACKING if name in attributes and name not in _CODES]
+    return raw.dtype.kind == "f" and raw.dtype.itemsize == 4 and not converted and not changing
+
+
+def _decode_plain(
+    raw: NDArray[Any], attributes: Attributes
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Decode what `_is_plain` without the way over float64, to the same result."""
+    values = raw.astype(np.float32, copy=False)
+    low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
+    codes = [code for name in _CODES for code in _numbers(attributes, name)]
+    if np.isfinite(low) and np.isfinite(high) and high < DEFAULT_FILL / 2:
+        inside = [c for c in codes if low <= _as_stored(c, raw.dtype) <= high]
+        if not inside:
+            return values, np.ones(values.shape, bool)
+    valid = ~_filled(raw, attributes)
+    values = np.where(valid, values, np.float32(0))
+    _require_finite(values, values)
+    return values, valid
+
+
+def _require_finite(result: NDArray[np.float32], values: NDArray[Any]) -> None:
+    """Raise where a result is infinite, with the value that it came from."""
     if not np.isfinite(result).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
         raise ValueError(f"expected finite values, got {values[where]} at index {where}")
-    return result, valid
 
 
 def decode_exactly(

@@ -1,41 +1,37 @@
-"""What kind of file a path is, by its first bytes, and how to open it without decoding anything.
+"""Which files are meant, their checksums, and how to open one without decoding anything.
 
-The extension of a name is not believed: a Git-LFS pointer, an HTML error page and a GRIB file are
-often called `.nc`. NetCDF-4 is read by h5netcdf, NetCDF-3 by scipy; nothing else is needed.
+NetCDF-4 and HDF5 are read by h5netcdf, NetCDF-3 by scipy, Zarr by zarr. GRIB needs cfgrib, and
+references and URLs need fsspec: what is missing is named when such a file is opened.
 """
 
 from __future__ import annotations
 
 import glob
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import h5py
 import xarray as xr
+import zarr
 
-_ENGINES = {b"\x89HDF\r\n\x1a\n": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy"}
+from stormda.io.formats import NETCDF_MAGIC, Format, Location, format_of, head_of, is_url
 
-_FOREIGN = {
-    b"CDF\x05": "a NetCDF-3 file with 64-bit data (convert it with `nccopy -k nc4`)",
-    b"version https://git-lfs": "a Git-LFS pointer (fetch the file with `git lfs pull`)",
-    b"<!DOCTYPE": "an HTML page (the download failed)",
-    b"<!doctype": "an HTML page (the download failed)",
-    b"<html": "an HTML page (the download failed)",
-    b"<?xml": "an XML document (the download failed)",
-    b"GRIB": "a GRIB file (convert it with cfgrib or `grib_to_netcdf`)",
-    b"\x0e\x03\x13\x01": "an HDF4 file (convert it with `h4tonccf`)",
-    b"\x1f\x8b": "a gzip archive (unpack it first)",
-    b"PK\x03\x04": "a zip archive (unpack it first)",
-    b"BUFR": "a BUFR file (decode it with eccodes)",
-}
+Source = str | Path | Sequence[str | Path]
+"""One file or folder, a pattern, a URL, or a list of these."""
 
 
 def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits.
+    """Return the SHA-256 of a file's bytes, or of a folder's files, as 64 hexadecimal digits.
+
+    That of a folder is the SHA-256 of the lines "digest  name" of its files, sorted by name.
 
     Args:
-        path: The file.
+        path: The file or folder.
 
     Examples:
         >>> import tempfile
@@ -43,11 +39,34 @@ def sha256(path: str | Path) -> str:
         ...     sha256(file.name)[:16]
         'e3b0c44298fc1c14'
     """
-    with Path(path).open("rb") as file:
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = (f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def expand_paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
+def expand_locations(source: Source) -> list[Location]:
+    """Return the existing files and the URLs that a path, pattern, URL or list of them names.
+
+    Examples:
+        >>> expand_locations("s3://bucket/era5.zarr")
+        ['s3://bucket/era5.zarr']
+    """
+    if isinstance(source, str) and is_url(source):
+        return [source]
+    if isinstance(source, str | Path):
+        return [*expand_paths(source)]
+    urls: list[Location] = [str(path) for path in source if is_url(path)]
+    local = [path for path in source if not is_url(path)]
+    if len(set(urls)) < len(urls):
+        raise ValueError(f"path: expected every URL once, got {urls}")
+    return [*urls, *(expand_paths(local) if local or not urls else [])]
+
+
+def expand_paths(source: Source) -> list[Path]:
     """Return the existing files that a path, a glob pattern or a list of paths names.
 
     A pattern's matches are sorted by name; a list keeps its order.
@@ -94,21 +113,21 @@ def _matches(pattern: str) -> list[Path]:
 
 def is_netcdf(path: Path) -> bool:
     """Tell whether a file starts like NetCDF-3 or HDF5."""
-    return _engine_of(_head(path)) is not None
+    return path.is_file() and head_of(path).startswith(NETCDF_MAGIC)
 
 
 @contextmanager
-def open_raw(path: Path) -> Iterator[xr.Dataset]:
-    """Open a NetCDF file lazily with every value as it is stored: no masks, scales or times.
+def open_raw(path: Location) -> Iterator[xr.Dataset]:
+    """Open a file lazily with every value as it is stored: no masks, scales or times.
 
-    Files are opened for one reading and closed again, so nothing open is shared between
-    processes.
+    It is opened for one reading and closed again, so nothing open is shared between processes.
 
     Args:
-        path: The file.
+        path: The file, folder or URL.
 
     Raises:
-        ValueError: If the file is not NetCDF, or is truncated or damaged.
+        ImportError: If the format needs a package that is not installed.
+        ValueError: If the format is not known, or the file is truncated or damaged.
     """
     dataset = _open(path)
     try:
@@ -117,33 +136,90 @@ def open_raw(path: Path) -> Iterator[xr.Dataset]:
         dataset.close()
 
 
-def _open(path: Path) -> xr.Dataset:
-    head = _head(path)
-    engine = _engine_of(head)
-    if engine is None:
-        raise ValueError(f"{path}: expected a NetCDF-3 or NetCDF-4 file, got {_describe(head)}")
+def open_group(location: Location) -> zarr.Group:
+    """Open a Zarr group, or references to one, for reading.
+
+    Raises:
+        ImportError: If fsspec is needed and not installed.
+    """
+    if isinstance(location, Path) and location.is_dir():
+        return zarr.open_group(location, mode="r")
+    require("fsspec", location, "remote")
+    if isinstance(location, str):
+        return zarr.open_group(location, mode="r")
+    return zarr.open_group(_references(location), mode="r", zarr_format=2)
+
+
+def require(module: str, location: Location, extra: str) -> None:
+    """Raise unless an optional package is installed.
+
+    Raises:
+        ImportError: With what to type.
+    """
+    if find_spec(module) is None:
+        raise ImportError(
+            f"{location}: expected the package {module}: pip install 'stormda-io[{extra}]'"
+        )
+
+
+def _open(path: Location) -> xr.Dataset:
+    kind = format_of(path)
     try:
-        return xr.open_dataset(path, engine=engine, decode_cf=False, cache=False)
+        return _open_as(kind, path)
+    except ImportError:
+        raise
     except Exception as error:  # the readers raise many kinds for damaged bytes
+        what = "NetCDF" if kind in (Format.HDF5, Format.NETCDF3) else kind.value
         raise ValueError(
-            f"{path}: expected a readable NetCDF file, got a truncated or damaged one ({error})"
+            f"{path}: expected a readable {what} file, got a truncated or damaged one ({error})"
         ) from error
 
 
-def _head(path: Path) -> bytes:
-    if path.is_dir():
-        raise ValueError(f"{path}: expected a file, got a folder")
-    with path.open("rb") as file:
-        return file.read(32)
+def _open_as(kind: Format, path: Location) -> xr.Dataset:
+    if kind is Format.HDF5:
+        h5py.File(path, "r").close()  # h5netcdf leaves a mess where this fails
+        return _lazily(path, "h5netcdf", phony_dims="access")
+    if kind is Format.NETCDF3:
+        return _lazily(path, "scipy")
+    if kind is Format.GRIB:
+        require("cfgrib", path, "grib")
+        return _lazily(path, "cfgrib", backend_kwargs={"indexpath": ""})
+    store = open_group(path).store
+    return _lazily(store, "zarr", backend_kwargs={"consolidated": False})
 
 
-def _engine_of(head: bytes) -> str | None:
-    return next((engine for magic, engine in _ENGINES.items() if head.startswith(magic)), None)
+def _lazily(source: object, engine: str, **options: Any) -> xr.Dataset:  # noqa: ANN401
+    with warnings.catch_warnings():
+        # a variable that has one dimension twice is never a field
+        warnings.filterwarnings("ignore", "Duplicate dimension names")
+        opened: xr.Dataset = xr.open_dataset(
+            source,  # type: ignore[arg-type]  # a Zarr store, too
+            engine=engine,  # type: ignore[arg-type]  # xarray's own list lacks some
+            decode_cf=False,
+            cache=False,
+            **options,
+        )
+    return opened
 
 
-def _describe(head: bytes) -> str:
-    """Say what the first bytes of a file that is not NetCDF stand for."""
-    if not head:
-        return "an empty file"
-    foreign = (what for magic, what in _FOREIGN.items() if head.lstrip().startswith(magic))
-    return next(foreign, f"a file that starts with {head[:8]!r}")
+def _references(path: Path) -> Any:  # noqa: ANN401
+    """Return the Zarr store that a file of references stands for.
+
+    Places without a scheme are files beside it.
+    """
+    import json
+
+    from fsspec.implementations.reference import ReferenceFileSystem
+    from zarr.storage import FsspecStore
+
+    content = json.loads(path.read_bytes())
+    refs = {key: _beside(path, value) for key, value in content.get("refs", content).items()}
+    files = ReferenceFileSystem(refs, remote_protocol="file", asynchronous=True)
+    return FsspecStore(files, read_only=True, path="")
+
+
+def _beside(path: Path, reference: Any) -> Any:  # noqa: ANN401
+    """Return a reference to bytes with the file's whole path."""
+    if not isinstance(reference, list) or is_url(str(reference[0])):
+        return reference
+    return [str(path.parent / reference[0]), *reference[1:]]

@@ -6,8 +6,9 @@ Values are weighted by cell area and summed over time, members and cells; levels
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -39,23 +40,117 @@ class VariableStatistics:
     step_seconds: int
     """The time between frames that `tendency` is for [s]; 0 for a single frame."""
 
+    dataset: str = ""
+    """The `fingerprint` of the store; empty for a merge of several."""
 
-def gather(store: Store, name: str, time: TimeSelection) -> VariableStatistics:
-    """Gather one variable's statistics block by block."""
+    start: str = ""
+    """The first date; empty for a static variable."""
+
+    end: str = ""
+    """The last date."""
+
+    cell_dims: int = 2
+    """How many axes the cells have: rows and columns, or one of a list."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GatheredBlock:
+    """What one rank gathered of one block of frames of one variable."""
+
+    variable: str
+    """The variable."""
+
+    number: int
+    """The number of the block, from 0."""
+
+    blocks: int
+    """How many blocks there are of the variable."""
+
+    found: VariableStatistics
+    """The statistics of the block."""
+
+
+def gather_blocks(
+    store: Store,
+    names: Sequence[str],
+    time: TimeSelection = None,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+) -> list[GatheredBlock]:
+    """Gather a rank's share of the statistics of some variables.
+
+    The blocks do not depend on the number of ranks: rank r takes every `ranks`-th of them.
+
+    Args:
+        store: The fields.
+        names: The variables.
+        time: The frames, as in `Store.read`.
+        rank: The number of this rank, from 0.
+        ranks: How many there are.
+
+    Raises:
+        ValueError: If there is no such rank, or a variable cannot be read.
+    """
+    if not 0 <= rank < ranks:
+        raise ValueError(f"rank: expected 0 to {ranks - 1}, got {rank}")
+    return [block for name in names for block in _gathered(store, name, time, rank, ranks)]
+
+
+def merge_blocks(gathered: Sequence[GatheredBlock]) -> dict[str, VariableStatistics]:
+    """Merge blocks in their own order.
+
+    Raises:
+        ValueError: If one is missing or comes twice, or they are of several data sets.
+    """
+    found = {}
+    for name in dict.fromkeys(block.variable for block in gathered):
+        mine = sorted((b for b in gathered if b.variable == name), key=lambda b: b.number)
+        numbers = [block.number for block in mine]
+        if numbers != list(range(mine[0].blocks)):
+            raise ValueError(
+                f"parts: expected blocks 0 to {mine[0].blocks - 1} of {name!r}, got {numbers}"
+            )
+        if len({(block.found.dataset, block.found.step_seconds) for block in mine}) > 1:
+            raise ValueError(f"parts: expected blocks of one data set for {name!r}, got several")
+        found[name] = reduce(partial(merge, name), [block.found for block in mine])
+    return found
+
+
+def _gathered(
+    store: Store, name: str, time: TimeSelection, rank: int, ranks: int
+) -> list[GatheredBlock]:
     frames = store.frames(name, time)
     step = _usual_step(store, frames)
-    blocks = [
-        _block(store, name, frames[start - overlap : stop], step, overlap)
-        for start, stop, overlap in _blocks(len(frames), _frames_at_once(store, name))
-    ]
-    values, tendency = (reduce(Moments.merge, parts) for parts in zip(*blocks, strict=True))
-    if not values.count.all():
-        raise ValueError(
-            f"{store.paths[0]}: variable {name!r}: expected at least one valid value, got none in "
-            f"{len(frames)} frames"
+    parts = _blocks(len(frames), _frames_at_once(store, name))
+    return [
+        GatheredBlock(
+            variable=name,
+            number=number,
+            blocks=len(parts),
+            found=_statistics(store, name, frames[start - overlap : stop], step, overlap),
         )
-    units = store.variables[name].units
-    return VariableStatistics(units=units, values=values, tendency=tendency, step_seconds=step)
+        for number, (start, stop, overlap) in enumerate(parts)
+        if number % ranks == rank
+    ]
+
+
+def _statistics(
+    store: Store, name: str, frames: NDArray[np.int64], step: int, overlap: int
+) -> VariableStatistics:
+    values, tendency = _block(store, name, frames, step, overlap)
+    static = len(store.frames(name)) < max(1, len(store.times)) or not len(store.times)
+    start, end = ("", "") if static else (store.dates_of(frames[[overlap, -1]]))
+    return VariableStatistics(
+        units=store.variables[name].units,
+        values=values,
+        tendency=tendency,
+        step_seconds=step,
+        dataset=store.fingerprint,
+        start=start,
+        end=end,
+        cell_dims=len(store.grid.shape),
+    )
 
 
 def _block(
@@ -80,7 +175,8 @@ def _levels_last(array: NDArray[Any], axes: tuple[Role, ...]) -> NDArray[Any]:
     """Return `([member,] time, [level,] rows, columns)` as (time, member, cell, level)."""
     names = dict(zip("ETZYX", "mtzyx", strict=True))
     m, z = ("m" if "E" in axes else "1"), ("z" if "Z" in axes else "1")
-    return rearrange(array, f"{' '.join(names[axis] for axis in axes)} -> t {m} (y x) {z}")
+    cells = "(y x)" if "Y" in axes else "x"
+    return rearrange(array, f"{' '.join(names[axis] for axis in axes)} -> t {m} {cells} {z}")
 
 
 def _squeeze(block: Moments) -> Moments:
@@ -129,4 +225,8 @@ def merge(name: str, one: VariableStatistics, two: VariableStatistics) -> Variab
         values=one.values.merge(two.values),
         tendency=one.tendency.merge(two.tendency),
         step_seconds=max(one.step_seconds, two.step_seconds),
+        dataset=one.dataset if one.dataset == two.dataset else "",
+        start=min(one.start, two.start),
+        end=max(one.end, two.end),
+        cell_dims=one.cell_dims,
     )

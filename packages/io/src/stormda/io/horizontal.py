@@ -1,47 +1,55 @@
-"""The horizontal grid of a file: latitude and longitude, or y and x in metres.
+"""The grid of a file, named by where its cells lie.
 
 Coordinates are checked before they become a grid, since a fill value or a NaN among them is the
-commonest way in which a file lies about where its numbers belong.
+commonest way in which a file lies about where its numbers belong. Where a file says both where its
+cells lie and what map they are on, the two must agree.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormda.grid import LatLonGrid, PlaneGrid
+from stormda.grid import Grid, PlaneGrid, projected_grid, recognise, unique_columns
 from stormda.io.axes import Role, is_angle
-from stormda.io.decoding import decode_exactly
-from stormda.io.units import convert, parse_unit
+from stormda.io.coordinates import (
+    Angle,
+    coordinate_bounds,
+    degrees,
+    finite_coordinate,
+    is_list_in_time,
+    metres,
+)
 
 PERIODIC = "periodic"
 """The attribute of a y or x coordinate that says whether the plane closes on itself (1 or 0)."""
 
-EVEN = 1e-3
-"""How much the steps of a plane's coordinate may differ: it may be float32 [steps]."""
-
-_LIMITS = {"latitude": (-90.0, 90.0), "longitude": (-360.0, 720.0)}
-
-Angle = Literal["latitude", "longitude"]
+_LETTERS: dict[int, tuple[Role, ...]] = {1: ("X",), 2: ("Y", "X"), 3: ("F", "Y", "X")}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Horizontal:
-    """The grid of a file and the names of its two dimensions there."""
+    """The grid of a file and the names of its dimensions there."""
 
-    grid: LatLonGrid | PlaneGrid
+    grid: Grid
     """The grid."""
 
-    rows: str
-    """The dimension of the rows: latitude, or y."""
+    dims: tuple[str, ...]
+    """The dimensions of its cells: rows and columns, a list's one, or faces, rows and columns."""
 
-    cols: str
-    """The dimension of the columns: longitude, or x."""
+    coordinates: tuple[str, ...] = ()
+    """The variables that say where the cells lie."""
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """The role of each of its dimensions."""
+        return dict(zip(self.dims, _LETTERS[len(self.dims)], strict=True))
 
 
 def read_horizontal(dataset: xr.Dataset, roles: Mapping[str, Role]) -> Horizontal:
@@ -54,36 +62,16 @@ def read_horizontal(dataset: xr.Dataset, roles: Mapping[str, Role]) -> Horizonta
     Raises:
         ValueError: If there are no or several candidates, or the coordinates are not usable.
     """
-    lat, lon = (find_angle(dataset, which, fixed=False) for which in ("latitude", "longitude"))
+    lat, lon = (_angle(dataset, which) for which in ("latitude", "longitude"))
     if lat is not None and lon is not None:
-        return _sphere(dataset, lat, lon)
-    rows, cols = (
-        [dim for dim, role in roles.items() if role == letter and dim in dataset.variables]
-        for letter in "YX"
-    )
-    if len(rows) == len(cols) == 1:
-        return _plane(dataset, rows[0], cols[0])
+        return _sphere(dataset, lat, lon, roles)
+    rows, cols = _map_axes(dataset, roles)
+    if rows is not None and cols is not None:
+        return _map(dataset, rows, cols)
     raise ValueError(
-        "expected 1-D latitude and longitude, or y and x in metres, "
+        "expected latitude and longitude, or y and x in metres, "
         f"got coordinates {sorted(str(name) for name in dataset.coords)}"
     )
-
-
-def finite_coordinate(dataset: xr.Dataset, name: str) -> NDArray[np.float64]:
-    """Return a coordinate in float64, refusing missing values.
-
-    Raises:
-        ValueError: If a value is NaN, infinite, or a fill value.
-    """
-    values, valid = decode_exactly(dataset[name].values, dataset[name].attrs)
-    bad = ~valid | ~np.isfinite(values)
-    if bad.any():
-        index = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(
-            f"coordinate {name!r}: expected finite numbers, got {int(bad.sum())} missing, "
-            f"the first at index {index}"
-        )
-    return values
 
 
 def find_angle(dataset: xr.Dataset, which: Angle, *, fixed: bool) -> str | None:
@@ -108,70 +96,139 @@ def find_angle(dataset: xr.Dataset, which: Angle, *, fixed: bool) -> str | None:
     return axes[0] if axes else None
 
 
-def _sphere(dataset: xr.Dataset, lat: str, lon: str) -> Horizontal:
-    north, east = _degrees(dataset, lat, "latitude"), _degrees(dataset, lon, "longitude")
-    if north.ndim != 1 or east.ndim != 1 or dataset[lat].dims == dataset[lon].dims:
+def _angle(dataset: xr.Dataset, which: Angle) -> str | None:
+    """Return the latitude or longitude that the fields name as their own, or else the only one."""
+    named = {
+        name
+        for variable in dataset.variables.values()
+        for name in str(variable.attrs.get("coordinates", "")).split()
+        if variable.ndim > 1 and name in dataset.variables and dataset[name].ndim
+    }
+    others = [str(name) for name in dataset.variables if name not in named]
+    own = find_angle(dataset.drop_vars(others), which, fixed=False)
+    return own or find_angle(dataset, which, fixed=False)
+
+
+def _sphere(dataset: xr.Dataset, lat: str, lon: str, roles: Mapping[str, Role]) -> Horizontal:
+    north, east = degrees(dataset, lat, "latitude"), degrees(dataset, lon, "longitude")
+    dims, others = dataset[lat].dims, dataset[lon].dims
+    if north.ndim == 1 and east.ndim == 1 and dims != others:
+        return _regular(dataset, lat, lon, north, east)
+    if dims != others:
         raise ValueError(
-            f"expected latitude and longitude along one dimension each, got {lat!r} along "
-            f"{dataset[lat].dims} and {lon!r} along {dataset[lon].dims} "
-            "(a curvilinear grid or a list of points)"
+            f"expected latitude and longitude along the same dimensions, got {lat!r} along {dims} "
+            f"and {lon!r} along {others}"
         )
-    grid = LatLonGrid(north, east, _lat_bounds(dataset, lat))
-    return Horizontal(grid=grid, rows=str(dataset[lat].dims[0]), cols=str(dataset[lon].dims[0]))
-
-
-def _degrees(dataset: xr.Dataset, name: str, which: Angle) -> NDArray[np.float64]:
-    """Return a latitude or longitude in degrees, within the range that it can have."""
-    units = str(dataset[name].attrs.get("units", "degrees"))
-    degrees = convert(finite_coordinate(dataset, name), units, "degree")
-    low, high = _LIMITS[which]
-    if degrees.size and (degrees.min() < low or degrees.max() > high):
+    if north.ndim == 1 and is_list_in_time(dataset, str(dims[0])):
         raise ValueError(
-            f"{which} {name!r}: expected degrees between {low:g} and {high:g}, "
-            f"got {degrees.min():g} to {degrees.max():g}"
+            f"expected cells of a grid, got {lat!r} and {lon!r} of observations along {dims} "
+            "(read them with `read_observations`)"
         )
-    return degrees
+    declared = None
+    rows, cols = _map_axes(dataset, roles)
+    if north.ndim == 2 and rows is not None and cols is not None:
+        declared = _projected(dataset, rows, cols)
+    grid = recognise(
+        north, east, listed=True, corners=_corners(dataset, lat, lon), declared=declared
+    )
+    return Horizontal(grid=grid, dims=tuple(str(dim) for dim in dims), coordinates=(lat, lon))
 
 
-def _lat_bounds(dataset: xr.Dataset, lat: str) -> NDArray[np.float64] | None:
-    """Return the edges of the rows that the file gives, none beyond a pole."""
-    name = str(dataset[lat].attrs.get("bounds", ""))
-    if name not in dataset.variables or dataset[name].shape != (dataset[lat].size, 2):
+def _regular(
+    dataset: xr.Dataset,
+    lat: str,
+    lon: str,
+    north: NDArray[np.float64],
+    east: NDArray[np.float64],
+) -> Horizontal:
+    """Return a grid of rows and columns, without columns that come twice."""
+    kept = unique_columns(east)
+    if kept.stop < len(east):
+        warnings.warn(
+            f"longitude {lon!r}: left out the last {len(east) - kept.stop} of {len(east)} "
+            "columns, which repeat the first",
+            stacklevel=2,
+        )
+    bounds = coordinate_bounds(dataset, lat, 2)
+    edges = None if bounds is None else np.clip(bounds, -90.0, 90.0)
+    grid = recognise(north, east[kept], lat_bounds=edges, listed=False)
+    return Horizontal(grid=grid, dims=(str(dataset[lat].dims[0]), str(dataset[lon].dims[0])))
+
+
+def _corners(
+    dataset: xr.Dataset, lat: str, lon: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the corners of the cells, if the file has them as bounds or as `corner_...`."""
+    pair = []
+    for name in (lat, lon):
+        corner = f"corner_{name}"
+        if corner in dataset.variables and dataset[corner].ndim == dataset[name].ndim:
+            pair.append(finite_coordinate(dataset, corner))
+        elif (bounds := coordinate_bounds(dataset, name, None)) is not None:
+            pair.append(bounds)
+    return (pair[0], pair[1]) if len(pair) == 2 else None
+
+
+def _map_axes(dataset: xr.Dataset, roles: Mapping[str, Role]) -> tuple[str | None, str | None]:
+    """Return the 1-D coordinates of rows and columns, if there is one of each."""
+    found = [
+        [dim for dim, role in roles.items() if role == letter and dim in dataset.variables]
+        for letter in "YX"
+    ]
+    rows, cols = (names[0] if len(names) == 1 else None for names in found)
+    return rows, cols
+
+
+def _map(dataset: xr.Dataset, rows: str, cols: str) -> Horizontal:
+    grid = _projected(dataset, rows, cols) or _plane(dataset, rows, cols)
+    return Horizontal(grid=grid, dims=(rows, cols))
+
+
+def _projected(dataset: xr.Dataset, rows: str, cols: str) -> Grid | None:
+    """Return the grid that the file's `grid_mapping` says; None without one that is known.
+
+    Projections that `stormda.grid` does not know leave the map as it is, a plane in metres.
+    """
+    mapping = _grid_mapping(dataset)
+    if mapping is None:
         return None
-    return np.clip(finite_coordinate(dataset, name), -90.0, 90.0)
+    rotated = mapping.get("grid_mapping_name") == "rotated_latitude_longitude"
+    read = finite_coordinate if rotated else metres
+    y, x = read(dataset, rows), read(dataset, cols)
+    try:
+        return projected_grid(mapping, y, x)
+    except ValueError as error:
+        if rotated or not str(error).startswith("grid_mapping"):
+            raise
+        return None
 
 
-def _plane(dataset: xr.Dataset, rows: str, cols: str) -> Horizontal:
-    y, x = _metres(dataset, rows), _metres(dataset, cols)
-    grid = PlaneGrid(
+def _grid_mapping(dataset: xr.Dataset) -> Mapping[str, Any] | None:
+    """Return the attributes of the map that the fields name; None if they name none."""
+    names = {
+        str(v.attrs["grid_mapping"])
+        for v in dataset.variables.values()
+        if "grid_mapping" in v.attrs
+    }
+    found = sorted(name for name in names if name in dataset.variables)
+    if len(found) > 1:
+        raise ValueError(f"grid_mapping: expected one map for all variables, got {found}")
+    return dataset[found[0]].attrs if found else None
+
+
+def _plane(dataset: xr.Dataset, rows: str, cols: str) -> PlaneGrid:
+    y, x = metres(dataset, rows), metres(dataset, cols)
+    return PlaneGrid(
         (len(y), len(x)),
         spacing_m=(_step(y), _step(x)),
         periodic=(_closes(dataset, rows), _closes(dataset, cols)),
         origin_m=(float(y[0]), float(x[0])),
     )
-    return Horizontal(grid=grid, rows=rows, cols=cols)
 
 
 def _closes(dataset: xr.Dataset, name: str) -> bool:
     return bool(dataset[name].attrs.get(PERIODIC, 0))
 
 
-def _metres(dataset: xr.Dataset, name: str) -> NDArray[np.float64]:
-    """Return evenly spaced, increasing metres."""
-    units = str(dataset[name].attrs.get("units", ""))
-    if parse_unit(units).dimension != {"m": 1}:
-        raise ValueError(
-            f"coordinate {name!r}: expected latitude or longitude in degrees, or metres, "
-            f"got units {units!r}"
-        )
-    metres = convert(finite_coordinate(dataset, name), units, "m")
-    if len(metres) < 2 or not np.allclose(np.diff(metres) / _step(metres), 1, rtol=0, atol=EVEN):
-        raise ValueError(
-            f"coordinate {name!r}: expected increasing, evenly spaced metres, "
-            f"got {len(metres)} values from {metres[0]:g} to {metres[-1]:g}"
-        )
-    return metres
-
-
-def _step(metres: NDArray[np.float64]) -> float:
-    return abs(float(metres[-1] - metres[0])) / (len(metres) - 1)
+def _step(values: NDArray[np.float64]) -> float:
+    return abs(float(values[-1] - values[0])) / (len(values) - 1)

@@ -7,18 +7,23 @@ with the file's name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormda.grid import LatLonGrid, PlaneGrid
+from stormda.grid import Grid
 from stormda.io.axes import ORDER, Role, dimension_roles, time_variable
+from stormda.io.calendars import GREGORIAN, model_calendar
+from stormda.io.coordinates import finite_coordinate
+from stormda.io.decoding import PACKING
 from stormda.io.files import open_raw
-from stormda.io.horizontal import finite_coordinate, read_horizontal
-from stormda.io.times import decode_times
+from stormda.io.formats import Location
+from stormda.io.horizontal import Horizontal, read_horizontal
+from stormda.io.quantities import PhysicalQuantity, identify
+from stormda.io.stored import stored_array
+from stormda.io.times import decode_model_times, decode_times
 from stormda.io.units import Unit, parse_unit
 
 
@@ -43,6 +48,12 @@ class VariableMeta:
 
     shape: tuple[int, ...]
     """Its size along `dims`; along time, that of all files together."""
+
+    dtype: str = "float32"
+    """The type it is stored as."""
+
+    chunks: tuple[int, ...] | None = None
+    """The sizes of the pieces that are stored together, along `dims`; None for one piece."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,12 +89,21 @@ class FileVariable:
     problem: str
     """Why it cannot be read, for an error; empty if it can."""
 
+    order: tuple[int, ...] = ()
+    """For each of `meta.dims`, which dimension of the file it is."""
+
+    packing: Mapping[str, object] = field(default_factory=dict)
+    """The attributes by which it is decoded."""
+
+    quantity: PhysicalQuantity | None = None
+    """What it is, if it is known and its units are SI."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FileIndex:
     """One file's metadata."""
 
-    path: Path
+    path: Location
     """Where it is."""
 
     roles: Mapping[str, Role]
@@ -92,7 +112,10 @@ class FileIndex:
     times: NDArray[np.datetime64]
     """The valid times, shape (time,), increasing; empty without time."""
 
-    grid: LatLonGrid | PlaneGrid
+    calendar: str
+    """`gregorian`, or the model calendar whose seconds `times` are."""
+
+    grid: Grid
     """The horizontal grid."""
 
     levels: Mapping[str, LevelAxis]
@@ -105,49 +128,87 @@ class FileIndex:
     """The variables on the grid, by name."""
 
 
-def index_file(path: Path, *, si: bool) -> FileIndex:
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How files are to be read."""
+
+    si: bool = True
+    """Whether variables are converted to SI units."""
+
+    grid: Grid | None = None
+    """The grid, where that of the file is not to be used."""
+
+    times: tuple[np.datetime64, ...] | None = None
+    """The times, where those of the file are not to be used."""
+
+    missing: tuple[float, ...] = ()
+    """Stored numbers that stand for missing beside those that the file names."""
+
+    plausible: bool = True
+    """Whether values out of the physical range are refused."""
+
+
+def index_file(path: Location, how: Reading) -> FileIndex:
     """Read a file's metadata.
 
     Args:
         path: The file.
-        si: Whether its variables are to be converted to SI units.
+        how: How it is to be read.
 
     Raises:
-        ValueError: If it is not NetCDF or its time, grid, level or member axis is not usable.
+        ValueError: If it is of no known format or its time, grid, level or member axis is not
+            usable.
     """
     with open_raw(path) as dataset:
         try:
-            return _index(path, dataset, si=si)
+            return _index(path, dataset, how)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
 
-def _index(path: Path, dataset: xr.Dataset, *, si: bool) -> FileIndex:
+def _index(path: Location, dataset: xr.Dataset, how: Reading) -> FileIndex:
     roles = dimension_roles(dataset)
-    times = read_times(dataset, roles)
+    times, calendar = _times(dataset, roles, how)
     horizontal = read_horizontal(dataset, roles)
-    rows, cols = horizontal.rows, horizontal.cols
-    roles = {**roles, rows: "Y", cols: "X"}
+    roles = {d: r for d, r in roles.items() if r not in ("Y", "X")} | horizontal.roles
+    described = {str(v.attrs.get("bounds", "")) for v in dataset.variables.values()}
+    described.update(horizontal.coordinates)
     variables = {
-        str(name): _variable(str(name), variable, roles, si=si)
+        str(name): _variable(path, str(name), variable, roles, how)
         for name, variable in dataset.data_vars.items()
-        if {rows, cols} <= set(variable.dims)
+        if set(horizontal.dims) <= set(variable.dims) and name not in described
     }
     if not variables:
-        raise ValueError(f"expected a variable on the grid ({rows}, {cols}), got none")
+        raise ValueError(
+            f"expected a variable on the grid ({', '.join(horizontal.dims)}), got none"
+        )
     return FileIndex(
         path=path,
         roles=roles,
         times=times,
-        grid=horizontal.grid,
+        calendar=calendar,
+        grid=_checked_grid(horizontal, how.grid),
         levels={dim: _levels(dataset, dim) for dim, role in roles.items() if role == "Z"},
         members=_members(dataset, roles),
         variables=variables,
     )
 
 
-def read_times(dataset: xr.Dataset, roles: Mapping[str, Role]) -> NDArray[np.datetime64]:
-    """Return the times of a file: one for each frame, one for a scalar time, none if static.
+def _checked_grid(found: Horizontal, given: Grid | None) -> Grid:
+    """Return the grid of a file, or the one that is to be used in its place.
+
+    Raises:
+        ValueError: If the one given has another shape.
+    """
+    if given is not None and given.shape != found.grid.shape:
+        raise ValueError(f"grid: expected shape {found.grid.shape}, got {given.shape}")
+    return found.grid if given is None else given
+
+
+def _times(
+    dataset: xr.Dataset, roles: Mapping[str, Role], how: Reading
+) -> tuple[NDArray[np.datetime64], str]:
+    """Return the times and the calendar: one for each frame, or for a scalar time; none if static.
 
     Raises:
         ValueError: If the time axis has no usable coordinate, or its times do not increase.
@@ -155,17 +216,38 @@ def read_times(dataset: xr.Dataset, roles: Mapping[str, Role]) -> NDArray[np.dat
     dims = [dim for dim, role in roles.items() if role == "T"]
     if len(dims) > 1:
         raise ValueError(f"time: expected one dimension, got {dims}")
-    name = time_variable(dataset, dims[0] if dims else None)
-    if name is None and dims:
-        raise ValueError(
-            f"time: expected a coordinate variable of dimension {dims[0]!r}, got none"
-        )
-    if name is None:
-        return np.zeros(0, "datetime64[s]")
+    calendar = GREGORIAN
+    if how.times is not None:
+        times = np.array(how.times, "datetime64[s]")
+        size = dataset.sizes[dims[0]] if dims else 1
+        if times.shape != (size,):
+            raise ValueError(f"times: expected {size}, got {times.size}")
+    else:
+        name = time_variable(dataset, dims[0] if dims else None)
+        if name is None and dims:
+            raise ValueError(
+                f"time: expected a coordinate variable of dimension {dims[0]!r}, got none"
+            )
+        if name is None:
+            return np.zeros(0, "datetime64[s]"), GREGORIAN
+        times, calendar = _decoded_times(dataset, name)
+    _require_increasing(times)
+    return times, calendar
+
+
+def _decoded_times(dataset: xr.Dataset, name: str) -> tuple[NDArray[np.datetime64], str]:
+    """Return the values of a time coordinate and their calendar."""
     attributes = dataset[name].attrs
     units = attributes.get("units")
-    calendar = str(attributes.get("calendar", "standard"))
-    times = decode_times(np.atleast_1d(finite_coordinate(dataset, name)), units, calendar)
+    said = str(attributes.get("calendar", "standard"))
+    values = np.atleast_1d(finite_coordinate(dataset, name))
+    model = model_calendar(said)
+    if model is not None:
+        return decode_model_times(values, units, model), model
+    return decode_times(values, units, said), GREGORIAN
+
+
+def _require_increasing(times: NDArray[np.datetime64]) -> None:
     steps = np.diff(times).astype(np.int64)
     if (steps <= 0).any():
         i = int(np.argmax(steps <= 0))
@@ -173,29 +255,66 @@ def read_times(dataset: xr.Dataset, roles: Mapping[str, Role]) -> NDArray[np.dat
         raise ValueError(
             f"time: expected increasing times, got {fault} at index {i + 1}: {times[i + 1]}"
         )
-    return times
 
 
 def _variable(
-    name: str, variable: xr.DataArray, roles: Mapping[str, Role], *, si: bool
+    path: Location,
+    name: str,
+    variable: xr.DataArray,
+    roles: Mapping[str, Role],
+    how: Reading,
 ) -> FileVariable:
     dims = [str(dim) for dim in variable.dims]
     problem = _problem(dims, variable.dtype, roles)
+    order = list(range(len(dims)))
     if not problem:
-        dims.sort(key=lambda dim: ORDER.index(roles[dim]))
+        order.sort(key=lambda i: ORDER.index(roles[dims[i]]))
     units = str(variable.attrs.get("units", ""))
     unit = None
-    if si and not problem:
+    if how.si and not problem:
         unit, problem = _unit(variable.attrs.get("units"))
+    chunks = None if problem else stored_array(path, name).chunks
     meta = VariableMeta(
         name=name,
         standard_name=str(variable.attrs.get("standard_name", "")),
         long_name=str(variable.attrs.get("long_name", "")),
         units=units if unit is None else unit.si,
-        dims=tuple(dims),
-        shape=tuple(variable.sizes[dim] for dim in dims),
+        dims=tuple(dims[i] for i in order),
+        shape=tuple(variable.sizes[dims[i]] for i in order),
+        dtype=variable.dtype.str,
+        chunks=None if chunks is None else tuple(int(chunks[i]) for i in order),
     )
-    return FileVariable(meta=meta, unit=unit, problem=problem)
+    return FileVariable(
+        meta=meta,
+        unit=unit,
+        problem=problem,
+        order=tuple(order),
+        packing=_packing(variable.attrs, how),
+        quantity=_quantity(meta, variable.attrs, unit) if how.plausible else None,
+    )
+
+
+def _packing(attributes: Mapping[str, object], how: Reading) -> dict[str, object]:
+    """Return the attributes that decoding needs, with the codes that the caller adds."""
+    packing = {name: attributes[name] for name in PACKING if name in attributes}
+    if how.missing:
+        given = np.atleast_1d(np.asarray(packing.get("missing_value", []), np.float64))
+        packing["missing_value"] = np.concatenate([given, how.missing])
+    return packing
+
+
+def _quantity(
+    meta: VariableMeta, attributes: Mapping[str, object], unit: Unit | None
+) -> PhysicalQuantity | None:
+    """Return the known quantity of which a variable gives values, not differences or spreads."""
+    derived = "difference" in str(attributes.get("units_metadata", "")) or any(
+        word in str(attributes.get("cell_methods", ""))
+        for word in ("standard_deviation", "variance", "range")
+    )
+    known = identify(meta.name, meta.standard_name)
+    if known is None or unit is None or derived:
+        return None
+    return known if parse_unit(known.units).dimension == unit.dimension else None
 
 
 def _problem(dims: list[str], dtype: np.dtype[np.generic], roles: Mapping[str, Role]) -> str:

@@ -59,6 +59,7 @@ def _facts(file: FileIndex) -> dict[str, object]:
         "variables": [*metas],
         "units": {name: meta.units for name, meta in metas.items()},
         "dimensions": {name: meta.dims for name, meta in metas.items()},
+        "calendar": file.calendar,
         "members": file.members.tolist(),
         "levels": {name: axis.values.tolist() for name, axis in file.levels.items()},
     }

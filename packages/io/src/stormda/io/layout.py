@@ -6,20 +6,20 @@ Fields are float32 with NaN for what is missing; one frame of one member is one 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stormda.grid import LatLonGrid, PlaneGrid
+from stormda.grid import Grid, LatLonGrid, PlaneGrid
 from stormda.io.cf_file import CFLayout, CFVariable
 from stormda.io.horizontal import PERIODIC
 from stormda.io.index import LevelAxis
 from stormda.io.times import encode_times, time_attributes
 from stormda.io.units import temperature_attributes
 
-VariableAttributes = Mapping[str, Mapping[str, str]]
+VariableAttributes = Mapping[str, Mapping[str, Any]]
 
 _LONGEST_CHUNK = 1024
 """Rows or columns of one stored piece: 4 MB of float32 at most."""
@@ -32,7 +32,7 @@ class FieldAxes:
     times: NDArray[np.datetime64]
     """The valid times, shape (time,)."""
 
-    grid: LatLonGrid | PlaneGrid
+    grid: Grid
     """The horizontal grid."""
 
     members: NDArray[np.int64] | None = None
@@ -60,6 +60,7 @@ def field_layout(
     attributes: VariableAttributes,
     provenance: Mapping[str, Any],
     compression: int,
+    chunks: Mapping[str, tuple[int, ...]] | None = None,
 ) -> CFLayout:
     """Describe a file of fields that are still to be filled in.
 
@@ -69,6 +70,7 @@ def field_layout(
         attributes: The CF attributes of each variable.
         provenance: Where the numbers come from.
         compression: The level of gzip; 0 for none.
+        chunks: The sizes of what is stored together, by variable; one frame by default.
 
     Raises:
         ValueError: If a shape does not fit the axes or a variable has no units.
@@ -78,6 +80,8 @@ def field_layout(
         name: _field_variable(name, shape, axes, attributes.get(name, {}), compression)
         for name, shape in shapes.items()
     }
+    for name, own in (chunks or {}).items():
+        variables[name] = replace(variables[name], chunks=own)
     sizes = {
         dim: size
         for variable in coordinates.values()
@@ -96,8 +100,12 @@ def require_storable(name: str, values: NDArray[np.generic]) -> NDArray[np.float
         ValueError: If a value is infinite, or too large for float32.
     """
     with np.errstate(over="ignore"):
-        stored = np.asarray(values).astype(np.float32)
-    if np.isinf(stored).any():
+        stored = np.asarray(values).astype(np.float32, copy=False)
+    if not stored.size:
+        return stored
+    # fmin and fmax pass over NaN, and need no memory
+    ends = [reduce(stored, axis=None) for reduce in (np.fmin.reduce, np.fmax.reduce)]
+    if np.isinf(ends).any():
         index = tuple(int(i) for i in np.argwhere(np.isinf(stored))[0])
         raise ValueError(
             f"fields: expected finite values or NaN in {name!r}, "
@@ -114,11 +122,22 @@ def increasing_times(times: ArrayLike) -> NDArray[np.datetime64]:
     return array
 
 
+def cell_dims(grid: Grid) -> tuple[str, ...]:
+    """Return the dimensions of fields on a grid: those of its axes, or of its scattered cells.
+
+    Examples:
+        >>> cell_dims(PlaneGrid((2, 2), (1.0, 1.0)))
+        ('y', 'x')
+    """
+    dims = next(iter(grid.coordinates.values())).dims
+    return grid.dims if len(dims) == 1 < len(grid.shape) else dims
+
+
 def _field_variable(
     name: str,
     shape: tuple[int, ...],
     axes: FieldAxes,
-    attributes: Mapping[str, str],
+    attributes: Mapping[str, Any],
     compression: int,
 ) -> CFVariable:
     if shape not in (axes.shape, axes.shape_with_levels):
@@ -128,16 +147,19 @@ def _field_variable(
         raise ValueError(f"attributes: expected units for {name!r}, got {dict(attributes)}")
     ensemble = () if axes.members is None else ("realization",)
     vertical = (axes.levels.name,) if axes.levels and len(shape) > len(axes.shape) else ()
-    rows, cols = (min(size, _LONGEST_CHUNK) for size in axes.grid.shape)
+    cells = cell_dims(axes.grid)
+    scattered = {"coordinates": "lat lon"} if cells != axes.grid.dims else {}
+    longest = [min(size, _LONGEST_CHUNK) for size in axes.grid.shape]
     return CFVariable(
-        dims=(*ensemble, "time", *vertical, *axes.grid.dims),
+        dims=(*ensemble, "time", *vertical, *cells),
         attributes={
             "long_name": name,
             **temperature_attributes(attributes["units"], difference=False),
+            **scattered,
             **attributes,
         },
         fill=np.nan,
-        chunks=(*(1 for _ in shape[:-2]), rows, cols),
+        chunks=(*(1 for _ in range(len(shape) - len(longest))), *longest),
         compression=compression,
     )
 
@@ -176,7 +198,7 @@ def _level_coordinate(levels: LevelAxis | None) -> dict[str, CFVariable]:
     return {levels.name: CFVariable(dims=(levels.name,), attributes=attributes, data=data)}
 
 
-def _grid_coordinates(grid: LatLonGrid | PlaneGrid) -> dict[str, CFVariable]:
+def _grid_coordinates(grid: Grid) -> dict[str, CFVariable]:
     """Describe the grid's coordinates, and what they alone do not say of it."""
     described = {}
     for i, (name, coordinate) in enumerate(grid.coordinates.items()):

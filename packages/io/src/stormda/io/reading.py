@@ -1,18 +1,24 @@
-"""Reading a part of one variable from one file."""
+"""Reading a part of one variable from one file.
+
+A tile is cut into runs of stored cells: two where it passes the date line, and one more where it
+goes over a pole, which is read mirrored and half a turn away.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
-from stormda.io.axes import Role
+from stormda.grid import Grid
+from stormda.io.axes import ORDER, Role
 from stormda.io.decoding import decode
-from stormda.io.files import open_raw
-from stormda.io.index import FileIndex
-from stormda.io.selection import Tile, select_axis, slabs
+from stormda.io.index import FileIndex, FileVariable
+from stormda.io.quantities import PhysicalQuantity
+from stormda.io.selection import Run, Tile, runs, select_axis
+from stormda.io.stored import StoredArray, stored_array
 
 Index = int | slice | NDArray[np.int64]
 Block = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -35,7 +41,8 @@ class Part:
 def read_block(file: FileIndex, name: str, frames: NDArray[np.int64], part: Part) -> Block:
     """Return frames of a variable, decoded: `([member,] time, [level,] rows, columns)`.
 
-    A variable without a time dimension gives one frame.
+    A variable without a time dimension gives one frame. Components of vectors change their sign
+    over a pole.
 
     Args:
         file: The file.
@@ -44,60 +51,165 @@ def read_block(file: FileIndex, name: str, frames: NDArray[np.int64], part: Part
         part: The tile, level and member.
 
     Raises:
-        ValueError: If a selection is out of range, or a value is infinite.
+        ValueError: If a selection is out of range, or a value is infinite or not plausible.
     """
     variable = file.variables[name]
-    with open_raw(file.path) as dataset:
-        stored = dataset[name].transpose(*variable.meta.dims)
-        try:
-            raw = _read_raw(stored, file, frames, part)
-            return decode(raw, stored.attrs, variable.unit)
-        except ValueError as error:
-            raise ValueError(f"{file.path}: variable {name!r}: {error}") from error
+    array = stored_array(file.path, name)
+    chosen = _chosen(file, variable, frames, part)
+    lines = tile_runs(file.grid, part.tile)
+    try:
+        raw, turned = _read_raw(array, variable, file, chosen, lines)
+        if "T" not in _letters(variable, file):
+            raw = np.expand_dims(raw, time_axis(file, name, part))
+        values, valid = decode(raw, variable.packing, variable.unit)
+        if variable.quantity is not None:
+            require_plausible(values, valid, variable.quantity)
+    except (ValueError, OSError, RuntimeError) as error:  # what readers raise for damaged bytes
+        raise ValueError(f"{file.path}: variable {name!r}: {error}") from error
+    if turned.any() and variable.quantity is not None and variable.quantity.vector:
+        values[..., turned, :] *= -1
+    return values, valid
 
 
 def time_axis(file: FileIndex, name: str, part: Part) -> int:
     """Return which axis of what `read_block` returns is time."""
-    has_members = "E" in _letters(file, name)
+    has_members = "E" in _letters(file.variables[name], file)
     return int(has_members and (part.member is None or isinstance(part.member, slice)))
 
 
 def has_frames(file: FileIndex, name: str) -> bool:
     """Tell whether a variable changes with the file's time, or is static."""
-    in_time = "T" in _letters(file, name)
+    in_time = "T" in _letters(file.variables[name], file)
     return in_time or (len(file.times) == 1 and "T" not in file.roles.values())
 
 
-def _letters(file: FileIndex, name: str) -> list[Role]:
-    return [file.roles[dim] for dim in file.variables[name].meta.dims]
+def tile_runs(grid: Grid, tile: Tile | None) -> tuple[list[Run], ...]:
+    """Return the runs of stored cells of a tile along each direction of a grid.
+
+    Raises:
+        ValueError: If the tile leaves the grid, or has not as many windows as it directions.
+    """
+    shape = grid.shape
+    windows = (slice(None),) * len(shape) if tile is None else tile
+    if len(windows) != len(shape):
+        raise ValueError(f"tile: expected {len(shape)} windows of cells, got {len(windows)}")
+    if len(shape) == 1:
+        return (runs(windows[0], shape[0], None, argument="tile cells"),)
+    borders: Any = getattr(grid, "borders")  # noqa: B009  # a grid with rows has them
+    return (
+        runs(windows[0], shape[0], borders[0], argument="tile rows"),
+        runs(windows[1], shape[1], borders[1], argument="tile columns"),
+    )
+
+
+def require_plausible(
+    values: NDArray[np.float32], valid: NDArray[np.bool_], quantity: PhysicalQuantity
+) -> None:
+    """Raise where a valid value is out of the range in which a quantity has been observed.
+
+    Raises:
+        ValueError: With the first such value and its place.
+    """
+    low, high = quantity.low, quantity.high
+    if not values.size or (values.min() >= low and values.max() <= high):
+        return
+    bad = valid & ((values < low) | (values > high))
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"expected {quantity.key} between {low:g} and {high:g} {quantity.units}, got "
+            f"{values[where]:g} at index {where} (wrong units or packing? pass plausible=False "
+            "to read it as it is)"
+        )
+
+
+def _letters(variable: FileVariable, file: FileIndex) -> list[Role]:
+    return [file.roles[dim] for dim in variable.meta.dims]
+
+
+def _chosen(
+    file: FileIndex, variable: FileVariable, frames: NDArray[np.int64], part: Part
+) -> dict[Role, Index]:
+    """Return the index along members, time and levels."""
+    chosen: dict[Role, Index] = {"T": _as_slice(frames)}
+    sizes = dict(zip(_letters(variable, file), variable.meta.shape, strict=True))
+    for role, selection, argument in (("Z", part.level, "level"), ("E", part.member, "member")):
+        if role in sizes:
+            chosen[role] = select_axis(sizes[role], selection, argument)
+    return chosen
 
 
 def _read_raw(
-    stored: xr.DataArray, file: FileIndex, frames: NDArray[np.int64], part: Part
-) -> NDArray[np.generic]:
-    """Read the stored numbers slab by slab and put a tile that wraps together."""
-    dims = {file.roles[str(dim)]: str(dim) for dim in stored.dims}
-    chosen: dict[Role, Index] = {"T": _as_slice(frames)}
-    for role, selection, argument in (("Z", part.level, "level"), ("E", part.member, "member")):
-        if role in dims:
-            chosen[role] = select_axis(stored.sizes[dims[role]], selection, argument)
-    stored = stored.isel({dims[role]: index for role, index in chosen.items() if role in dims})
-    rows, cols = _tile_slabs(file, part.tile)
-    lines = [
-        [np.asarray(stored.isel({dims["Y"]: row, dims["X"]: col}).values) for col in cols]
-        for row in rows
+    array: StoredArray,
+    variable: FileVariable,
+    file: FileIndex,
+    chosen: dict[Role, Index],
+    lines: tuple[list[Run], ...],
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the stored numbers of a tile, and which of its rows lie over a pole."""
+    if len(lines) == 1:
+        cells = _list_of_cells(array, variable, file, chosen)
+        raw = np.concatenate([cells[..., run.cells] for run in lines[0]], axis=-1)
+        return raw, np.zeros(0, bool)
+    rows, cols = lines
+    width = file.grid.shape[-1]
+    pieces = []
+    for row in rows:
+        line = _turned(cols, width) if row.turned else cols
+        read = [
+            _slab(array, variable, file, {**chosen, "Y": row.cells, "X": col.cells})
+            for col in line
+        ]
+        piece = read[0] if len(read) == 1 else np.concatenate(read, axis=-1)
+        pieces.append(piece[..., ::-1, :] if row.turned else piece)
+    turned = np.repeat([row.turned for row in rows], [len(row) for row in rows])
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2), turned
+
+
+def _turned(cols: list[Run], width: int) -> list[Run]:
+    """Return the columns half a turn away from a window."""
+    start, length = cols[0].cells.start + width // 2, sum(len(col) for col in cols)
+    return runs(slice(start, start + length), width, "wrap", argument="tile columns")
+
+
+def _list_of_cells(
+    array: StoredArray, variable: FileVariable, file: FileIndex, chosen: dict[Role, Index]
+) -> NDArray[Any]:
+    """Return all cells of a list, or of the faces of a cubed sphere, along the last axis."""
+    whole = slice(None)
+    raw = _slab(array, variable, file, {**chosen, "F": whole, "Y": whole, "X": whole})
+    faces = sum(role in ("F", "Y", "X") for role in _letters(variable, file))
+    return raw.reshape(*raw.shape[:-faces], -1)
+
+
+def _slab(
+    array: StoredArray, variable: FileVariable, file: FileIndex, index: dict[Role, Index]
+) -> NDArray[Any]:
+    """Read one run of cells, its axes put in order; indices that are numbers drop theirs."""
+    letters, order = _letters(variable, file), variable.order
+    key: list[Index] = [0] * len(order)
+    for role, at in zip(letters, order, strict=True):
+        key[at] = index[role]
+    raw = _indexed(array, key)
+    kept = [role for role in letters if not isinstance(index[role], int)]
+    stored = sorted(kept, key=lambda role: order[letters.index(role)])
+    if stored == kept:
+        return raw
+    return np.transpose(raw, [stored.index(role) for role in sorted(kept, key=ORDER.index)])
+
+
+def _indexed(array: StoredArray, key: list[Index]) -> NDArray[Any]:
+    """Index an array; frames in no even order are read one by one."""
+    listed = [i for i, index in enumerate(key) if isinstance(index, np.ndarray)]
+    if not listed:
+        return np.asarray(array[tuple(key)])
+    at = listed[0]
+    axis = at - sum(isinstance(index, int) for index in key[:at])
+    frames = np.asarray(key[at])
+    single = [
+        np.asarray(array[(*key[:at], slice(int(f), int(f) + 1), *key[at + 1 :])]) for f in frames
     ]
-    raw = np.concatenate([np.concatenate(line, axis=-1) for line in lines], axis=-2)
-    return raw if "T" in dims else np.expand_dims(raw, time_axis(file, str(stored.name), part))
-
-
-def _tile_slabs(file: FileIndex, tile: Tile | None) -> tuple[list[slice], list[slice]]:
-    rows, cols = (slice(None), slice(None)) if tile is None else tile
-    (height, width), (over_rows, over_cols) = file.grid.shape, file.grid.periodic
-    return (
-        slabs(rows, height, periodic=over_rows, argument="tile rows"),
-        slabs(cols, width, periodic=over_cols, argument="tile columns"),
-    )
+    return np.concatenate(single, axis=axis)
 
 
 def _as_slice(frames: NDArray[np.int64]) -> slice | NDArray[np.int64]:

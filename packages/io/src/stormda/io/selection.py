@@ -7,15 +7,18 @@ of dates includes both its ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stormda.grid import Span
+from stormda.grid import Border, Span
 
 Date = str | np.datetime64
 TimeSelection = None | int | Date | slice | Sequence[int | Date] | NDArray[np.generic]
-Tile = tuple[slice | Span, slice | Span]
+Tile = tuple[slice | Span, ...]
+"""A window of rows and one of columns; one of cells where the grid is a list."""
 
 
 def select_frames(times: NDArray[np.datetime64], selection: TimeSelection) -> NDArray[np.int64]:
@@ -69,35 +72,89 @@ def select_axis(size: int, selection: int | slice | None, argument: str) -> int 
     return int(selection) % size
 
 
-def slabs(window: slice | Span, size: int, *, periodic: bool, argument: str) -> list[slice]:
-    """Split a window along one axis into runs of stored cells, wrapping where the axis does.
+@dataclass(frozen=True)
+class Run:
+    """Stored cells that follow one another along one direction."""
+
+    cells: slice
+    """From the first to behind the last."""
+
+    turned: bool = False
+    """Whether they lie over a pole: in falling order, and half a turn away."""
+
+    def __len__(self) -> int:
+        """Return how many cells there are."""
+        return int(self.cells.stop - self.cells.start)
+
+
+def runs(
+    window: slice | Span,
+    size: int,
+    borders: tuple[Border, Border] | Literal["wrap"] | None,
+    *,
+    argument: str,
+) -> list[Run]:
+    """Split a window along one axis into runs of stored cells.
 
     Args:
-        window: From `start` to `stop`; below 0 and beyond `size` it wraps.
+        window: From `start` to `stop`; below 0 and beyond `size` it goes on as the borders say.
         size: Cells along the axis.
-        periodic: Whether the axis wraps.
+        borders: How the axis goes on beyond its ends; None for not at all.
         argument: What to call the window in an error.
 
     Raises:
-        ValueError: If the window is empty, or leaves an axis that does not wrap.
+        ValueError: If the window is empty, or leaves an axis that does not go on.
 
     Examples:
-        >>> slabs(slice(-2, 3), 8, periodic=True, argument="tile")
+        >>> [run.cells for run in runs(slice(-2, 3), 8, "wrap", argument="tile")]
         [slice(6, 8, None), slice(0, 3, None)]
+        >>> runs(slice(-1, 3), 8, (Border.POLE_ROW, Border.WALL), argument="tile")[0]
+        Run(cells=slice(1, 2, None), turned=True)
     """
     start = 0 if window.start is None else int(window.start)
     stop = size if window.stop is None else int(window.stop)
+    low, high = _ends(size, borders)
     strided = isinstance(window, slice) and window.step not in (None, 1)
-    if strided or start >= stop or not (periodic or (start >= 0 and stop <= size)):
-        bounds = "that may wrap" if periodic else f"within 0 to {size}"
+    if strided or start >= stop or start < low or stop > high:
+        bounds = "that may wrap" if np.isinf(low) else f"within {low:g} to {high:g}"
         raise ValueError(f"{argument}: expected a window of cells {bounds}, got {window}")
-    runs = []
+    if np.isinf(low):
+        return _round(start, stop, size)
+    first, last = (0, 0) if borders is None else (_mirror(border) for border in borders)
+    behind = 2 * size - last
+    pieces = [
+        Run(slice(first - min(stop, 0), first - start), turned=True) if start < 0 else None,
+        Run(slice(max(start, 0), min(stop, size))) if start < size and stop > 0 else None,
+        Run(slice(behind - stop, behind - max(start, size)), turned=True) if stop > size else None,
+    ]
+    return [piece for piece in pieces if piece is not None]
+
+
+def _ends(
+    size: int, borders: tuple[Border, Border] | Literal["wrap"] | None
+) -> tuple[float, float]:
+    """Return how far a window may reach."""
+    if borders == "wrap" or (borders is not None and borders[0] is Border.WRAP):
+        return -np.inf, np.inf
+    first, last = borders or (Border.WALL, Border.WALL)
+    low = 0 if first is Border.WALL else _mirror(first) - size
+    high = size if last is Border.WALL else 2 * size - _mirror(last)
+    return low, high
+
+
+def _mirror(border: Border) -> int:
+    """Return 1 where the outermost row is the pole itself and is not read twice."""
+    return int(border is Border.POLE_ROW)
+
+
+def _round(start: int, stop: int, size: int) -> list[Run]:
+    found = []
     while start < stop:
         first = start % size
         length = min(size - first, stop - start)
-        runs.append(slice(first, first + length))
+        found.append(Run(slice(first, first + length)))
         start += length
-    return runs
+    return found
 
 
 def _between(times: NDArray[np.datetime64], selection: slice) -> NDArray[np.int64]:

@@ -7,14 +7,23 @@ refuse others.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stormda.io.gathering import VariableStatistics, gather, merge
+from stormda.io.atomic import atomic_path
+from stormda.io.gathering import (
+    GatheredBlock,
+    VariableStatistics,
+    gather_blocks,
+    merge,
+    merge_blocks,
+)
 from stormda.io.moments import Floats, Moments
 from stormda.io.selection import TimeSelection
 from stormda.io.store import Store
@@ -44,7 +53,12 @@ class Statistics:
 
     @classmethod
     def from_store(
-        cls, store: Store, names: Sequence[str], *, time: TimeSelection = None
+        cls,
+        store: Store,
+        names: Sequence[str],
+        *,
+        time: TimeSelection = None,
+        max_missing: float = 1.0,
     ) -> Statistics:
         """Gather statistics over frames of a store.
 
@@ -55,11 +69,58 @@ class Statistics:
             store: The fields.
             names: The variables.
             time: The frames, as in `Store.read`; those of training only.
+            max_missing: The share of missing values, from 0 to 1, above which a variable is
+                refused.
 
         Raises:
-            ValueError: If a variable has no valid value, or cannot be read.
+            ValueError: If a variable has no valid value, or too few, or cannot be read.
         """
-        return cls(variables={name: gather(store, name, time) for name in names})
+        return cls.from_blocks([gather_blocks(store, names, time)], max_missing=max_missing)
+
+    @classmethod
+    def from_blocks(
+        cls, parts: Sequence[Sequence[GatheredBlock]], *, max_missing: float = 1.0
+    ) -> Statistics:
+        """Put together what several ranks gathered with `gather_blocks`.
+
+        Blocks are merged in their own order, whoever gathered them: any number of ranks gives the
+        same numbers, bit by bit.
+
+        Args:
+            parts: What each rank gathered.
+            max_missing: As in `from_store`.
+
+        Raises:
+            ValueError: If a block is missing or comes twice, the ranks read other data, or a
+                variable has no valid value, or too few.
+        """
+        variables = merge_blocks([block for part in parts for block in part])
+        for name, found in variables.items():
+            _require_values(name, found, max_missing)
+        return cls(variables=variables)
+
+    def save(self, path: str | Path) -> None:
+        """Write the statistics as JSON, complete or not at all; an existing file is replaced."""
+        content = {"stormda_statistics": _VERSION, "variables": self.to_dict()}
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(content, indent=1), "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Statistics:
+        """Read statistics that `save` wrote.
+
+        Raises:
+            ValueError: If the file is of something else.
+        """
+        try:
+            content = json.loads(Path(path).read_bytes())
+            if content["stormda_statistics"] != _VERSION:
+                raise KeyError
+            return cls.from_dict(content["variables"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}: expected statistics that `Statistics.save` wrote, got another file"
+            ) from error
 
     def mean(self, name: str) -> Floats:
         """Return the mean, shape () or (level,)."""
@@ -91,21 +152,28 @@ class Statistics:
             values: Shape (..., [level,] rows, columns).
             mask: Which values are valid, of the same shape.
         """
-        mean, std = _per_field(self.mean(name)), _per_field(self.std(name))
+        cells = self._variable(name).cell_dims
+        mean, std = _per_field(self.mean(name), cells), _per_field(self.std(name), cells)
         return np.where(mask, (values - mean) / std, 0.0).astype(np.float32)
 
     def denormalise(self, name: str, z: NDArray[Any]) -> NDArray[np.float32]:
         """Return normalised values, shape (..., [level,] rows, columns), in their own units."""
-        mean, std = _per_field(self.mean(name)), _per_field(self.std(name))
+        cells = self._variable(name).cell_dims
+        mean, std = _per_field(self.mean(name), cells), _per_field(self.std(name), cells)
         return (np.asarray(z) * std + mean).astype(np.float32)
 
-    def require_match(self, store: Store) -> None:
+    def require_match(self, store: Store, names: Sequence[str] | None = None) -> None:
         """Raise unless a store has these variables in these units.
+
+        Args:
+            store: The fields that are to be normalised.
+            names: Which variables; all by default.
 
         Raises:
             ValueError: If a variable is missing or has other units.
         """
-        for name, mine in self.variables.items():
+        wanted = self.variables if names is None else {n: self._variable(n) for n in names}
+        for name, mine in wanted.items():
             if name not in store.variables:
                 raise ValueError(
                     f"store: expected the variables {sorted(self.variables)}, "
@@ -139,6 +207,10 @@ class Statistics:
             name: {
                 "units": v.units,
                 "step_seconds": v.step_seconds,
+                "dataset": v.dataset,
+                "start": v.start,
+                "end": v.end,
+                "cell_dims": v.cell_dims,
                 "values": v.values.to_dict(),
                 "tendency": v.tendency.to_dict(),
             }
@@ -153,6 +225,10 @@ class Statistics:
                 name: VariableStatistics(
                     units=v["units"],
                     step_seconds=v["step_seconds"],
+                    dataset=v.get("dataset", ""),  # not told by those of 0.1
+                    start=v.get("start", ""),
+                    end=v.get("end", ""),
+                    cell_dims=v.get("cell_dims", 2),
                     values=Moments.from_dict(v["values"]),
                     tendency=Moments.from_dict(v["tendency"]),
                 )
@@ -166,6 +242,24 @@ class Statistics:
         return self.variables[name]
 
 
+_VERSION = 1
+
+
+def _require_values(name: str, found: VariableStatistics, max_missing: float) -> None:
+    """Raise where a variable has no valid value at some level, or too few."""
+    count, missing = np.sum(found.values.count), np.sum(found.values.missing)
+    if not np.all(found.values.count):
+        raise ValueError(
+            f"variable {name!r}: expected at least one valid value, got none from {found.start} "
+            f"to {found.end}"
+        )
+    if missing > max_missing * (count + missing):
+        raise ValueError(
+            f"variable {name!r}: expected at most {max_missing:.1%} missing values, got "
+            f"{missing / (count + missing):.1%}"
+        )
+
+
 def _positive(name: str, sample: Moments) -> Floats:
     """Return the standard deviation, refusing that of a constant."""
     if not (sample.maximum > sample.minimum).all():
@@ -176,6 +270,6 @@ def _positive(name: str, sample: Moments) -> Floats:
     return sample.std
 
 
-def _per_field(per_level: Floats) -> Floats:
+def _per_field(per_level: Floats, cell_dims: int) -> Floats:
     """Return a statistic shaped to combine with (..., [level,] rows, columns)."""
-    return per_level[:, None, None] if per_level.ndim else per_level
+    return per_level.reshape(-1, *(1,) * cell_dims) if per_level.ndim else per_level

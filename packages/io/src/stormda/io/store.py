@@ -15,13 +15,20 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from stormda.grid import LatLonGrid, PlaneGrid
+from stormda.grid import Grid
 from stormda.io.axes import ORDER, Role
-from stormda.io.files import expand_paths, sha256
-from stormda.io.index import FileIndex, LevelAxis, VariableMeta, index_file
+from stormda.io.calendars import GREGORIAN, label, period
+from stormda.io.cost import ReadCost, read_cost
+from stormda.io.files import Source, expand_locations, sha256
+from stormda.io.formats import Location
+from stormda.io.identity import fingerprint
+from stormda.io.index import FileIndex, LevelAxis, Reading, VariableMeta
+from stormda.io.index_cache import index_files
 from stormda.io.joining import join
+from stormda.io.levels import find_level
+from stormda.io.quantities import same_quantity
 from stormda.io.reading import Part, has_frames, read_block, time_axis
 from stormda.io.selection import Tile, TimeSelection, select_frames
 
@@ -42,8 +49,8 @@ class Store:
     """The name of each variable in the files, by its name in the store."""
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files' paths, in the order of time."""
+    def paths(self) -> tuple[Location, ...]:
+        """The files' paths or URLs, in the order of time."""
         return tuple(file.path for file in self.files)
 
     @cached_property
@@ -53,11 +60,46 @@ class Store:
 
     @cached_property
     def times(self) -> NDArray[np.datetime64]:
-        """The valid times, shape (time,), `datetime64[s]`, increasing; empty for static fields."""
+        """The valid times, shape (time,), `datetime64[s]`, increasing; empty for static fields.
+
+        In a model calendar they are the seconds since its own 1970-01-01; see `dates`.
+        """
         return np.concatenate([file.times for file in self.files])
 
     @property
-    def grid(self) -> LatLonGrid | PlaneGrid:
+    def calendar(self) -> str:
+        """`gregorian`, or a calendar of climate models: `noleap`, `all_leap`, `360_day`."""
+        return self.files[0].calendar
+
+    @property
+    def dates(self) -> list[str]:
+        """The valid times as ISO dates of the calendar."""
+        return label(self.times, self.calendar)
+
+    def dates_of(self, frames: NDArray[np.int64]) -> list[str]:
+        """Return the dates of some frames."""
+        return label(self.times[frames], self.calendar)
+
+    @property
+    def gaps(self) -> list[tuple[np.datetime64, np.datetime64]]:
+        """Where frames are missing: the times before and after each longer step than usual."""
+        steps = np.diff(self.times)
+        if not len(steps):
+            return []
+        values, counts = np.unique(steps, return_counts=True)
+        wide = np.flatnonzero(steps > values[counts.argmax()])
+        return [(self.times[i], self.times[i + 1]) for i in wide]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What data this is: the SHA-256 of names, sizes, packing, times, grid, levels, members.
+
+        It is known without reading a field, and is the same wherever the files lie.
+        """
+        return fingerprint(self.files, self.names)
+
+    @property
+    def grid(self) -> Grid:
         """The horizontal grid."""
         return self.files[0].grid
 
@@ -72,7 +114,14 @@ class Store:
         return self.files[0].members
 
     def sha256(self) -> dict[str, str]:
-        """Return the SHA-256 of each file by its path, for a record of where results come from."""
+        """Return the SHA-256 of each file by its path, for a record of where results come from.
+
+        Raises:
+            ValueError: If a file is far away.
+        """
+        for path in self.paths:
+            if isinstance(path, str):
+                raise ValueError(f"{path}: expected a file of this machine, got a URL")
         return {str(path): sha256(path) for path in self.paths}
 
     def read(
@@ -86,11 +135,13 @@ class Store:
         """Read a variable, or a part of it.
 
         Args:
-            name: The variable.
+            name: The variable, by its own name or by one that another source gives the quantity
+                (`2m_temperature`, `tas`), if it is the only such variable.
             time: All (None), a frame number, a date, a slice of either (of dates: with both ends),
                 or a list of either. A date stands for all frames within its own precision.
             tile: The (rows, columns) as two slices, or the `extended` window of a `TileLayout`; on
-                a periodic axis they may pass the border.
+                a periodic axis, and over a pole, they may pass the border. On a grid that is a
+                list of cells, one slice.
             level: All (None), one by its index, or a slice of indices.
             member: All (None), one by its index, or a slice of indices.
 
@@ -98,11 +149,12 @@ class Store:
             Values and mask, shape `([member,] time, [level,] rows, columns)`. Values are float32
             in `variables[name].units`, 0 where missing; the mask is True where they are valid.
             `level` and `member` are absent where the variable has none or one was chosen by its
-            index. Time is always there; a static variable has one frame.
+            index. Time is always there; a static variable has one frame. Cells in a list, faces
+            of a cubed sphere among them, have one axis.
 
         Raises:
             ValueError: If the variable is unknown or cannot be read, a selection is out of range,
-                a value is infinite, or the whole variable is missing.
+                a value is infinite or not plausible, or the whole variable is missing.
         """
         part = Part(tile=tile, level=level, member=member)
         stored = self._stored_name(name)
@@ -126,13 +178,17 @@ class Store:
         """Return what the axes of `read(name)` are: E member, T time, Z level, Y row, X column."""
         file = self.files[0]
         present = {file.roles[dim] for dim in file.variables[self._stored_name(name)].meta.dims}
+        if len(self.grid.shape) == 1:
+            present -= {"F", "Y"}
         return tuple(role for role in ORDER if role in present or role == "T")
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of `read(name)`."""
-        meta, roles = self.variables[name], self.files[0].roles
+        axes = self.axes(name)
+        meta, roles = self.variables[self.resolve(name)], self.files[0].roles
         sizes = {roles[dim]: size for dim, size in zip(meta.dims, meta.shape, strict=True)}
-        return tuple(sizes.get(role, len(self.frames(name))) for role in self.axes(name))
+        sizes["X"] = self.grid.shape[-1]  # a file may repeat columns, or have faces
+        return tuple(sizes.get(role, len(self.frames(name))) for role in axes)
 
     def frames(self, name: str, time: TimeSelection = None) -> NDArray[np.int64]:
         """Return the numbers of the frames that `read(name, time)` gives, shape (time,).
@@ -140,7 +196,56 @@ class Store:
         A static variable has the one frame 0, at no time.
         """
         changes = has_frames(self.files[0], self._stored_name(name))
+        if self.calendar != GREGORIAN:
+            time = _in_model_calendar(time, self.calendar)
         return select_frames(self.times if changes else _NO_TIME, time)
+
+    def cost(self, name: str, time: TimeSelection = None, tile: Tile | None = None) -> ReadCost:
+        """Return how many bytes `read(name, time, tile)` wants, and how many it touches.
+
+        All levels and members are counted.
+        """
+        return read_cost(self.files[0], self._stored_name(name), self.frames(name, time), tile)
+
+    def level(self, name: str, value: float, units: str = "") -> int:
+        """Return the index of a level of a variable.
+
+        Args:
+            name: The variable.
+            value: Where the level is.
+            units: The units of `value`, such as `"hPa"`; empty for those of the axis.
+
+        Raises:
+            ValueError: If the variable has no levels, none lies there, or the axis measures
+                something else, such as model levels of which no pressure is known.
+
+        """
+        meta, roles = self.variables[self.resolve(name)], self.files[0].roles
+        dims = [dim for dim in meta.dims if roles[dim] == "Z"]
+        if not dims:
+            raise ValueError(f"{self.paths[0]}: variable {name!r}: expected levels, got none")
+        return find_level(self.levels[dims[0]], value, units)
+
+    def resolve(self, name: str) -> str:
+        """Return the variable that a name means: its own, or the only one of that quantity.
+
+        Raises:
+            ValueError: If there is none, or more than one.
+        """
+        if name in self.names:
+            return name
+        known = [(n, meta.standard_name) for n, meta in self.variables.items()]
+        found = same_quantity(name, known)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{self.paths[0]}: expected one variable for {name!r}, got {found}")
+        near = difflib.get_close_matches(name, self.names, n=1, cutoff=0.4)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+            f"{self.paths[0]}: expected one of the variables {sorted(self.names)}, "
+            f"got {name!r}{hint}"
+        )
 
     def _owners(self, wanted: NDArray[np.int64]) -> list[tuple[FileIndex, int, NDArray[np.int64]]]:
         """Return each file needed, its first frame's number, and which of `wanted` it holds."""
@@ -152,13 +257,7 @@ class Store:
 
     def _stored_name(self, name: str) -> str:
         """Return a variable's name in the files, if it is there and can be read."""
-        if name not in self.names:
-            near = difflib.get_close_matches(name, self.names, n=1, cutoff=0.4)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(
-                f"{self.paths[0]}: expected one of the variables {sorted(self.names)}, "
-                f"got {name!r}{hint}"
-            )
+        name = self.resolve(name)
         stored = self.names[name]
         for file in self.files:
             if file.variables[stored].problem:
@@ -176,27 +275,43 @@ class Store:
 
 
 def open_store(
-    path: str | Path | Sequence[str | Path],
+    path: Source,
     *,
     units: Units = "si",
     names: Mapping[str, str] | None = None,
+    index: str | Path | None = None,
+    grid: Grid | None = None,
+    times: ArrayLike | None = None,
+    missing: Sequence[float] = (),
+    plausible: bool = True,
 ) -> Store:
-    """Open gridded NetCDF files by their metadata; no field is read.
+    """Open gridded files by their metadata; no field is read.
 
     Args:
-        path: One file, a pattern such as `"era5_*.nc"`, or a list of files. Several files must
-            hold the same variables on the same grid and follow one another in time.
+        path: One NetCDF-3, NetCDF-4, HDF5, GRIB or kerchunk file, one Zarr folder or URL, a
+            pattern such as `"era5_*.nc"`, or a list. Several files must hold the same variables
+            on the same grid and follow one another in time.
         units: `"si"` converts what is read to SI (angles stay in degrees), `"as_is"` does not.
         names: New names for variables: `{"t2m": "2m_temperature"}` reads the file's
             `2m_temperature` as `t2m`. Others keep their names.
+        index: A file that remembers the metadata of those that did not change since, so that
+            thousands of them open at once; it is written if it is not there.
+        grid: The grid to use instead of what the files say of theirs.
+        times: The times of all frames, for a single file whose own are not usable.
+        missing: Stored numbers, such as -9999, that stand for missing beside those that the files
+            name.
+        plausible: Whether values out of the range in which a known quantity has been observed are
+            refused, such as degrees Celsius labelled as kelvins.
 
     Raises:
         FileNotFoundError: If a file is missing or a pattern matches nothing.
-        ValueError: If a file is not NetCDF, its axes are not usable, or the files do not belong
-            together. The message names the file, what was expected and what came.
+        ImportError: If a format needs a package that is not installed.
+        ValueError: If a file is of no known format, its axes are not usable, or the files do not
+            belong together. The message names the file, what was expected and what came.
 
     Examples:
         >>> import tempfile
+        >>> from stormda.grid import LatLonGrid
         >>> from stormda.io import write_fields
         >>> grid = LatLonGrid([50.0, 51.0], [0.0, 1.0, 2.0])
         >>> times = np.array(["2019-03-01T00", "2019-03-01T06"], "datetime64[s]")
@@ -211,7 +326,17 @@ def open_store(
     """
     if units not in get_args(Units):
         raise ValueError(f"units: expected 'si' or 'as_is', got {units!r}")
-    files = join([index_file(file, si=units == "si") for file in expand_paths(path)])
+    how = Reading(
+        si=units == "si",
+        grid=grid,
+        times=None if times is None else tuple(np.atleast_1d(np.asarray(times, "datetime64[s]"))),
+        missing=tuple(float(code) for code in missing),
+        plausible=plausible,
+    )
+    locations = expand_locations(path)
+    if times is not None and len(locations) > 1:
+        raise ValueError(f"times: expected a single file to have them, got {len(locations)} files")
+    files = join(index_files(locations, how, None if index is None else Path(index)))
     return Store(files, _names(files[0], names or {}))
 
 
@@ -227,8 +352,22 @@ def _names(file: FileIndex, renamed: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **renamed}
 
 
+def _in_model_calendar(time: TimeSelection, calendar: str) -> TimeSelection:
+    """Return a selection with its dates, which NumPy would take for Gregorian, as seconds."""
+    if isinstance(time, str):
+        time = slice(time, time)
+    if not isinstance(time, slice):
+        return time
+    first, last = time.start, time.stop
+    if isinstance(first, str):
+        first = period(first, calendar)[0]
+    if isinstance(last, str):
+        last = period(last, calendar)[1] - np.timedelta64(1, "s")
+    return slice(first, last, time.step)
+
+
 def _in_order(blocks: Sequence[NDArray[Any]], axis: int, order: NDArray[np.int64]) -> NDArray[Any]:
     """Join the files' frames and put them in the order in which they were asked for."""
-    joined = np.concatenate(blocks, axis=axis)
+    joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=axis)
     rising = np.array_equal(order, np.arange(len(order)))
     return joined if rising else np.take(joined, order, axis=axis)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stormda.io.calendars import seconds_since_1970
 from stormda.io.units import parse_unit
 
 EPOCH_UNITS = "seconds since 1970-01-01 00:00:00"
@@ -65,6 +66,32 @@ def decode_times(
     return times
 
 
+def decode_model_times(
+    values: ArrayLike, units: str | None, calendar: str
+) -> NDArray[np.datetime64]:
+    """Return the times of a model calendar as seconds since its own 1970-01-01.
+
+    Args:
+        values: Numbers, any shape.
+        units: Such as `"days since 2000-02-30"`.
+        calendar: `noleap`, `all_leap` or `360_day`.
+
+    Raises:
+        ValueError: If the units are not of this form, or a value is not finite.
+
+    Examples:
+        >>> from stormda.io.calendars import label
+        >>> label(decode_model_times([1], "days since 2000-02-30", "360_day"), "360_day")
+        ['2000-03-01T00:00:00']
+    """
+    match = _matched(units)
+    date = [int(match[key] or 0) for key in ("year", "month", "day", "hour", "minute")]
+    zone = _zone(match)
+    start = seconds_since_1970(calendar, (*date, round(float(match["second"] or 0)))) - zone
+    seconds = _seconds(np.asarray(values), _duration(match["unit"]))
+    return (seconds + np.timedelta64(start, "s")).astype(np.int64).view("datetime64[s]")
+
+
 def encode_times(times: ArrayLike) -> NDArray[np.int64]:
     """Return times as int64 seconds since 1970-01-01, the form of `EPOCH_UNITS`.
 
@@ -92,6 +119,12 @@ def time_attributes() -> Mapping[str, str]:
 
 def _parse(units: str | None) -> tuple[float, np.datetime64]:
     """Return the seconds of one unit and the reference date."""
+    match = _matched(units)
+    return _duration(match["unit"]), _reference(match)
+
+
+def _matched(units: str | None) -> re.Match[str]:
+    """Return the parts of units of even length."""
     match = _REFERENCE.fullmatch(units or "")
     if match is None:
         raise ValueError(
@@ -102,7 +135,7 @@ def _parse(units: str | None) -> tuple[float, np.datetime64]:
             f"time units: expected a unit of fixed length such as days, got {units!r} "
             "(rewrite the times as days since a date)"
         )
-    return _duration(match["unit"]), _reference(match)
+    return match
 
 
 def _duration(name: str) -> float:
@@ -119,12 +152,16 @@ def _reference(match: re.Match[str]) -> np.datetime64:
         date = np.datetime64(f"{year:04d}-{month:02d}-{day:02d}", "s")
     except ValueError:
         raise ValueError(f"time units: expected a valid date, got {match[0]!r}") from None
-    hour, minute, zone_hour, zone_minute = (
-        int(match[key] or 0) for key in ("hour", "minute", "zone_hour", "zone_minute")
-    )
-    zone = (-1 if match["zone_sign"] == "-" else 1) * (zone_hour * 3600 + zone_minute * 60)
+    hour, minute = (int(match[key] or 0) for key in ("hour", "minute"))
+    zone = _zone(match)
     second = round(float(match["second"] or 0))
     return date + np.timedelta64(hour * 3600 + minute * 60 + second - zone, "s")
+
+
+def _zone(match: re.Match[str]) -> int:
+    """Return how far the clock of a reference is ahead of UTC [s]."""
+    hour, minute = (int(match[key] or 0) for key in ("zone_hour", "zone_minute"))
+    return (-1 if match["zone_sign"] == "-" else 1) * (hour * 3600 + minute * 60)
 
 
 def _seconds(values: NDArray[np.generic], step: float) -> NDArray[np.timedelta64]:

@@ -22,6 +22,7 @@ from stormda.cli.output import Steps, note, result
 from stormda.io import open_store
 from stormda.parallel import Interruption, Mesh, launch
 from stormda.storm.config import override
+from stormda.storm.frames import grid_of
 from stormda.storm.network import StormNetwork, parameter_count
 from stormda.storm.prior_training import PRIOR, train_on_files
 from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
@@ -82,7 +83,7 @@ def train(
         comm = mesh.comm("replica")
         if mesh.rank == 0:
             show_settings(settings, as_json=as_json)
-            size = parameter_count(StormNetwork(settings.network, store.grid))
+            size = parameter_count(StormNetwork(settings.network, grid_of(store)))
             note(f"{size:,} parameters, {comm.size} processes, {mesh.device}")
         with (
             Interruption(comm) as interrupted,

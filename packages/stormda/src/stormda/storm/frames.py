@@ -93,11 +93,24 @@ def read_frames(
     return Frames(
         variables=tuple(variables),
         units=tuple(store.variables[name].units for name in variables),
-        grid=store.grid,
+        grid=grid_of(store),
         times=store.times[chosen],
         values=torch.stack([values for values, _ in fields], 1),
         valid=torch.stack([valid for _, valid in fields], 1),
     )
+
+
+def grid_of(store: Store) -> LatLonGrid | PlaneGrid:
+    """Return the grid of a store, if it is one that the network knows.
+
+    Raises:
+        ValueError: If it is another one.
+    """
+    if not isinstance(store.grid, LatLonGrid | PlaneGrid):
+        raise ValueError(
+            f"{store.paths[0]}: expected a latitude-longitude grid or a plane, got {store.grid!r}"
+        )
+    return store.grid
 
 
 def _read(store: Store, name: str, time: slice) -> tuple[Tensor, Tensor]:

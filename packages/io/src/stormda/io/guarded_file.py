@@ -1,0 +1,102 @@
+"""A file for HDF5 to write that fails cleanly when the disk is full.
+
+The HDF5 library may crash the process if a write fails while it closes a file. Here it never
+learns of that: the first error is kept, later writes go nowhere, and the error is raised once the
+library has closed the file, which is then thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+
+
+@contextmanager
+def guarded_file(path: Path, mode: str) -> Iterator[GuardedFile]:
+    """Yield a file for `h5py.File`, and raise at the end what went wrong with writing it.
+
+    Args:
+        path: The file.
+        mode: `"w+b"` for a new one, `"r+b"` for one that is there.
+
+    Raises:
+        OSError: If the disk is full, or the file cannot be written.
+
+    Examples:
+        >>> import h5py, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with guarded_file(Path(folder, "a.h5"), "w+b") as raw, h5py.File(raw, "w") as file:
+        ...         file["x"] = 1.0
+        ...     float(h5py.File(Path(folder, "a.h5"))["x"][()])
+        1.0
+    """
+    with GuardedFile(path, mode) as file:
+        try:
+            yield file
+        finally:
+            if file.error is not None:
+                raise file.error
+
+
+class GuardedFile:
+    """An open file that remembers its first error instead of raising it."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        self.error: OSError | None = None
+        """What went wrong first; None if nothing did."""
+        self._path = path
+        self._raw = FileIO(path, mode)
+
+    def __enter__(self) -> GuardedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._raw.close()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, also beyond the end."""
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._raw.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        """Return bytes of the file."""
+        return self._raw.read(size) or b""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill a buffer from the file."""
+        return self._raw.readinto(buffer) or 0
+
+    def write(self, data: memoryview) -> int:
+        """Write all of the data; after an error, nothing."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while self.error is None and len(left):
+                left = left[self._raw.write(left) or 0 :]
+        except OSError as error:
+            self.error = OSError(error.errno, error.strerror, str(self._path))
+        return size
+
+    def truncate(self, size: int) -> int:
+        """Set the size; after an error, keep it."""
+        try:
+            if self.error is None:
+                self._raw.truncate(size)
+        except OSError as error:
+            self.error = OSError(error.errno, error.strerror, str(self._path))
+        return size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
