@@ -47,8 +47,10 @@ from stormda.parallel.manifest import DamagedCheckpoint
 from stormda.parallel.mesh import Mesh
 from stormda.parallel.mpi_comm import MpiComm
 from stormda.parallel.placement import Placement, read_placement
+from stormda.parallel.planned import PlannedComm, planned
 from stormda.parallel.sizes import balanced_sizes, members
 from stormda.parallel.torch_comm import TorchComm
+from stormda.parallel.ulysses import by_heads
 
 __all__ = [
     "Border",
@@ -62,12 +64,14 @@ __all__ = [
     "Mesh",
     "MpiComm",
     "Placement",
+    "PlannedComm",
     "SelfComm",
     "StartedHalo",
     "StartedMesh",
     "TorchComm",
     "balanced_sizes",
     "broadcast_parameters",
+    "by_heads",
     "clip_gradients",
     "copy_in",
     "exchange",
@@ -83,6 +87,7 @@ __all__ = [
     "merge_weights",
     "overlap_add",
     "parameter_checksum",
+    "planned",
     "prefix_sum",
     "psum",
     "read_placement",
