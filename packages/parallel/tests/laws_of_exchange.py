@@ -57,7 +57,7 @@ def cases(ranks: int) -> list[tuple[Domain, tuple[int, int]]]:
     low = next(n for n in range(math.isqrt(ranks), 0, -1) if ranks % n == 0)
     flat, tall, square = (1, ranks), (ranks, 1), (low, ranks // low)
     uneven = Domain(
-        rows=tuple(3 if i == 0 else 2 for i in range(square[0])),
+        rows=tuple(4 if i == 0 else 2 for i in range(square[0])),
         columns=tuple(range(square[1] + 1, 1, -1)) if sum(range(2, square[1] + 2)) % 2 == 0
         else (*range(square[1] + 1, 2, -1), 3),
         north=Border.POLE_ROW,

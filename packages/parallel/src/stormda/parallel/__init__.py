@@ -40,6 +40,7 @@ from stormda.parallel.halo import (
     start_halo,
     with_halo,
 )
+from stormda.parallel.halo_messages import HaloMessages, halo_messages
 from stormda.parallel.halo_plan import HaloPlan, halo_plan
 from stormda.parallel.interruption import Interruption
 from stormda.parallel.launch import StartedMesh, launch
@@ -59,6 +60,7 @@ __all__ = [
     "DamagedCheckpoint",
     "Domain",
     "Exchange",
+    "HaloMessages",
     "HaloPlan",
     "Interruption",
     "Mesh",
@@ -79,6 +81,7 @@ __all__ = [
     "gather_invariant",
     "gradient_norm",
     "halo",
+    "halo_messages",
     "halo_plan",
     "intact_checkpoints",
     "launch",

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from stormda.parallel.domain import POLES, Border, Domain
+from stormda.parallel.halo_messages import check_width
 
 
 class Ghosts(NamedTuple):
@@ -114,8 +115,7 @@ def halo_plan(domain: Domain, rank: int, width: tuple[int, int]) -> HaloPlan:
         >>> plan.window, plan.neighbours, sum(plan.sent)
         ((6, 6), [1, 2, 3, 4, 5, 7], 20)
     """
-    if not all(0 <= w < n for w, n in zip(width, domain.shape, strict=True)):
-        raise ValueError(f"width: expected 0 to below the cells {domain.shape}, got {width}")
+    check_width(domain, width)
     rows, columns = domain.box(rank)
     ghosts = ghosts_of(domain, rank, width)
     ranks = domain.ranks[0] * domain.ranks[1]
