@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+EXPECTED = "349838"
 QUIET = "error,ignore:Failed to initialize NumPy:UserWarning"  # torch works without it
 PLAIN = {
     name: value
@@ -82,3 +83,24 @@ def test_mpirun_gives_torch_a_meeting_and_every_rank_its_groups() -> None:
     done = by_mpi(4, "launched.py")
     assert done.returncode == 0, done.stderr
     assert "rank 3 of 4 on cpu, started by MPICH: replica=1 lat=0 lon=1\n" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        (),
+        ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"),
+        pytest.param((str(MPIEXEC), "-n", "2"), marks=needs_mpi),
+    ],
+    ids=["python", "torchrun", "mpiexec"],
+)
+def test_the_first_example_prints_one_number_however_it_is_started(
+    launcher: tuple[str, ...],
+) -> None:
+    program = str(HERE / "readme_program.py")
+    by_python = not launcher or launcher[0] == "-m"
+    command = [sys.executable, *launcher] if by_python else [*launcher, sys.executable]
+    done = started([*command, program])
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == {EXPECTED}

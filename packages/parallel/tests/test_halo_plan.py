@@ -1,15 +1,12 @@
 """Plans: every ghost from its owner, every send from its receiver's wish; and what is refused."""
 
 import re
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
+from field_twin import window_index
 
 from stormda.parallel import Border, Domain, SelfComm, halo, halo_messages, halo_plan, overlap_add
-
-window_index = runpy.run_path(str(Path(__file__).with_name("field_twin.py")))["window_index"]
 
 CASES = [
     (Domain.globe((9, 14), (3, 2)), (1, 2)),

@@ -22,6 +22,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from stormda.parallel.collectives import linear_map, widened
 from stormda.parallel.communicator import Communicator
@@ -48,10 +49,9 @@ class StartedHalo:
     def finish(self) -> Tensor:
         """Wait for the ghosts and return the window (..., window rows, window columns)."""
         ghosts = _turned(self.travelling.finish(), self.plan.ghosts.crossed, self.signs)
-        lead = self.x.shape[:-2]
-        window = self.x.new_zeros(*lead, math.prod(self.plan.window))
-        own, at = self.plan.own.to(self.x.device), self.plan.ghosts.window.to(self.x.device)
-        window = window.index_copy(-1, own, self.x.flatten(-2))
+        above, beside = self.plan.width
+        window = pad(self.x, (beside, beside, above, above)).flatten(-2)
+        at = self.plan.ghosts.window.to(self.x.device)
         return window.index_copy(-1, at, ghosts.movedim(0, -1)).unflatten(-1, self.plan.window)
 
 
@@ -125,13 +125,13 @@ def overlap_add(
         tensor([[1., 2., 3.]])
     """
     _check(y, plan.window, plan, comm, signs, "y")
-    cells = y.flatten(-2).movedim(-1, 0)
-    ghosts = cells.index_select(0, plan.ghosts.window.to(y.device))
+    ghosts = y.flatten(-2).index_select(-1, plan.ghosts.window.to(y.device)).movedim(-1, 0)
     ghosts = _turned(ghosts, plan.ghosts.crossed, signs)
     arrived = exchange(ghosts, comm, sent=plan.received, received=plan.sent)
-    own = cells.index_select(0, plan.own.to(y.device))
-    total = (widened(own) + _collect(widened(arrived), plan)).to(y.dtype)
-    return total.movedim(0, -1).unflatten(-1, plan.shape)
+    (rows, columns), (above, beside) = plan.shape, plan.width
+    own = widened(y[..., above : above + rows, beside : beside + columns])
+    others = _collect(widened(arrived), plan).movedim(0, -1).unflatten(-1, plan.shape)
+    return (own + others).to(y.dtype)
 
 
 def with_halo(
@@ -240,8 +240,9 @@ def _collect(arrived: Tensor, plan: HaloPlan) -> Tensor:
         sums = widened(arrived.new_zeros(len(cells), *arrived.shape[1:]))
         for turn in places.unbind(1):
             sums = sums + addends.index_select(0, turn)
-        total = arrived.new_zeros(math.prod(plan.shape), *arrived.shape[1:])
-        return total.index_copy(0, cells, sums.to(arrived.dtype))
+        total = arrived.new_zeros(*arrived.shape[1:], math.prod(plan.shape))
+        last = sums.to(arrived.dtype).movedim(0, -1)  # a field is stored with its cells last
+        return total.index_copy_(-1, cells, last).movedim(-1, 0)
 
     return linear_map(arrived, collected, partial(_pick, plan=plan))
 
