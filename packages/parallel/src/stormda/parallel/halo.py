@@ -52,7 +52,9 @@ class StartedHalo:
         above, beside = self.plan.width
         window = pad(self.x, (beside, beside, above, above)).flatten(-2)
         at = self.plan.ghosts.window.to(self.x.device)
-        return window.index_copy(-1, at, ghosts.movedim(0, -1)).unflatten(-1, self.plan.window)
+        return window.index_copy(-1, at, ghosts.movedim(0, -1)).view(
+            *self.x.shape[:-2], *self.plan.window
+        )
 
 
 def start_halo(
@@ -130,7 +132,7 @@ def overlap_add(
     arrived = exchange(ghosts, comm, sent=plan.received, received=plan.sent)
     (rows, columns), (above, beside) = plan.shape, plan.width
     own = widened(y[..., above : above + rows, beside : beside + columns])
-    others = _collect(widened(arrived), plan).movedim(0, -1).unflatten(-1, plan.shape)
+    others = _collect(widened(arrived), plan).movedim(0, -1).reshape(own.shape)
     return (own + others).to(y.dtype)
 
 

@@ -47,7 +47,7 @@ def mpi_group(ranks: Sequence[int], device: torch.device, timeout: timedelta) ->
     return MpiComm(world.Create_group(world.group.Incl(list(ranks))), device, timeout)
 
 
-def meet_by_mpi(placement: Placement, timeout: timedelta) -> dist.Store:
+def meet_by_mpi(placement: Placement, timeout: timedelta) -> Any:  # noqa: ANN401
     """Return the store at which the processes of torch.distributed find each other.
 
     Rank 0 takes a free port and MPI tells the others.
@@ -63,12 +63,12 @@ def meet_by_mpi(placement: Placement, timeout: timedelta) -> dist.Store:
     node.Free()
     if placement.rank:
         host, port = mpi.COMM_WORLD.bcast(None)
-        return dist.TCPStore(host, port, placement.size, False, timeout)
+        return dist.TCPStore(host, port, placement.size, False, timeout)  # type: ignore[attr-defined]
     listening = socket.socket()
     listening.bind(("", 0))
     listening.listen()
     port = listening.getsockname()[1]
-    store = dist.TCPStore(
+    store = dist.TCPStore(  # type: ignore[attr-defined]
         host,
         port,
         placement.size,
