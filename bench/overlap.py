@@ -58,16 +58,18 @@ class Distant(TorchComm):
         return finish_later
 
 
-def best(work: Callable[[], object], comm: TorchComm, rounds: int) -> float:
-    """Return the least time of the slower process [s]."""
-    times = []
-    for _ in range(rounds):
-        comm.barrier()
-        start = time.perf_counter()
-        work()
-        own = torch.tensor([time.perf_counter() - start], dtype=torch.float64)
-        times.append(comm.all_gather(own).max().item())
-    return min(times)
+def best(works: Sequence[Callable[[], object]], comm: TorchComm, rounds: int) -> list[float]:
+    """Return the least time of the slower process for every work [s], done in turn."""
+    times = torch.full((rounds, len(works)), torch.inf, dtype=torch.float64)
+    for turn in range(rounds):
+        for i, work in enumerate(works):
+            comm.barrier()
+            start = time.perf_counter()
+            work()
+            own = torch.tensor([time.perf_counter() - start], dtype=torch.float64)
+            times[turn, i] = comm.all_gather(own).max()
+    least: list[float] = times.amin(0).tolist()
+    return least
 
 
 def measure(rank: int, rendezvous: str, rounds: int, out: str) -> None:
@@ -90,12 +92,15 @@ def measure(rank: int, rendezvous: str, rounds: int, out: str) -> None:
     window = halo(x, plan, comm)
     rows = []
     with torch.no_grad():
-        alone = best(lambda: stencil(window), comm, rounds)
-        for network, delay in (("one machine", 0.0), ("messages delayed", alone)):
-            comm.delay = delay
-            exchange = best(lambda: halo(x, plan, comm), comm, rounds)
-            in_turn = best(lambda: stencil(halo(x, plan, comm)), comm, rounds)
-            both = best(lambda: with_halo(stencil, x, plan, comm), comm, rounds)
+        works = (
+            lambda: stencil(window),
+            lambda: halo(x, plan, comm),
+            lambda: stencil(halo(x, plan, comm)),
+            lambda: with_halo(stencil, x, plan, comm),
+        )
+        delay = best(works[:1], comm, rounds)[0]
+        for network, comm.delay in (("one machine", 0.0), ("messages delayed", delay)):
+            alone, exchange, in_turn, both = best(works, comm, rounds)
             rows.append(
                 {
                     "network": network,
