@@ -2,6 +2,8 @@
 
 torchrun --nproc-per-node 4 launched.py          checks the groups of a 2 x 2 mesh
 RANK=1 WORLD_SIZE=2 ... python launched.py fail  the last rank fails, the others wait for it
+mpiexec -n 2 python launched.py fail mpi         the same over MPI
+mpiexec -n 2 python launched.py hang mpi         the last rank does not come
 """
 
 import sys
@@ -32,13 +34,20 @@ def check_groups_do_not_wait_for_each_other(mesh: StartedMesh) -> None:
     mesh.comm("replica").barrier()
 
 
+def fail(how: str, backend: str = "auto") -> None:
+    patience = timedelta(seconds=2 if how == "hang" else 100)
+    with launch(Mesh({"replica": -1}), backend=backend, timeout=patience) as mesh:
+        if mesh.rank == mesh.size("replica") - 1:
+            if how == "hang":
+                threading.Event().wait()
+            threading.Thread(target=threading.Event().wait).start()  # as a stuck reader would
+            raise RuntimeError("the last rank fails")
+        mesh.world.barrier()
+
+
 def main() -> None:
-    if sys.argv[1:] == ["fail"]:
-        with launch(Mesh({"replica": -1}), timeout=timedelta(seconds=100)) as mesh:
-            if mesh.rank == mesh.size("replica") - 1:
-                threading.Thread(target=threading.Event().wait).start()  # as a stuck reader would
-                raise RuntimeError("the last rank fails")
-            mesh.world.barrier()
+    if sys.argv[1:]:
+        fail(*sys.argv[1:])
     with launch(
         Mesh({"replica": 2, "lat": 1, "lon": -1}),
         device=torch.device("cpu"),

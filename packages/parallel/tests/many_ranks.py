@@ -72,7 +72,12 @@ def check_sixteen_bits_are_summed_in_thirty_two(comm: Communicator, directory: P
 
 
 def check_gather_and_scatter(comm: Communicator, directory: Path) -> None:
-    for dim, sizes in [(0, None), (1, None), (-1, balanced_sizes(7, comm.size)), (0, [0, 5, 2])]:
+    for dim, sizes in [
+        (0, None),
+        (1, None),
+        (-1, balanced_sizes(7, comm.size)),
+        (0, [0, 5, 2, 4]),
+    ]:
         known = [3] * comm.size if sizes is None else sizes[: comm.size]
         given = None if sizes is None else known
         whole = draw(0, sum(known), sum(known))

@@ -48,8 +48,8 @@ def test_plain_collectives_refuse_tensors_that_require_grad(
     collective: Callable[[Communicator, Tensor], Tensor],
 ) -> None:
     message = (
-        "x: expected a tensor that does not require grad, got one that does; use psum, copy_in, "
-        "reduce_out, gather, gather_invariant, scatter_sum or split, or detach it"
+        "x: expected a tensor that does not require grad, got one that does; use psum, gather, "
+        "exchange or another function of stormda.parallel, or detach it"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         collective(SelfComm(), torch.ones(2, 3, requires_grad=True))

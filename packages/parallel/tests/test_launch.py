@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -64,10 +65,23 @@ class Recording(SelfComm):
         self.events.append("barrier")
 
 
+class EndsInWords:
+    """Writes down how a session would have ended."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.events = events
+
+    def close(self) -> None:
+        self.events.append("close")
+
+    def abort(self, status: int) -> NoReturn:
+        self.events.append(f"abort {status}")
+        raise SystemExit(status)
+
+
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     noted: list[str] = []
-    monkeypatch.setattr(dist, "destroy_process_group", lambda: noted.append("destroy"))
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     return noted
 
@@ -75,7 +89,10 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def started(events: list[str]) -> StartedMesh:
     placement = Placement(launcher="a test", rank=0, size=2, meeting="")
     comms = {("replica",): Recording(events)}
-    return StartedMesh(Mesh({"replica": 2}), placement, torch.device("cpu"), comms, owner=True)
+    session = EndsInWords(events)
+    return StartedMesh(
+        Mesh({"replica": 2}), placement, torch.device("cpu"), comms, session=session
+    )
 
 
 def test_closing_waits_for_all_ranks_once_and_restores_the_hook(events: list[str]) -> None:
@@ -83,7 +100,7 @@ def test_closing_waits_for_all_ranks_once_and_restores_the_hook(events: list[str
     with started(events) as mesh:
         assert sys.excepthook is not hook
     mesh.close()
-    assert events == ["barrier", "destroy"]
+    assert events == ["barrier", "close"]
     assert sys.excepthook is hook
 
 
@@ -93,6 +110,33 @@ def test_after_an_exception_nobody_is_waited_for(events: list[str]) -> None:
         1 / 0  # noqa: B018
     assert events == []
     assert sys.excepthook is not hook
+
+
+def test_an_exit_with_a_failure_ends_the_job(events: list[str]) -> None:
+    with pytest.raises(SystemExit), started(events):
+        sys.exit(3)
+    assert events == ["abort 3"]
+
+
+def test_the_reason_of_an_exit_is_printed(
+    events: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit), started(events):
+        sys.exit("no data")
+    assert events == ["abort 1"]
+    assert capsys.readouterr().err == "no data\n"
+
+
+def test_an_exit_without_one_closes(events: list[str]) -> None:
+    with pytest.raises(SystemExit), started(events):
+        sys.exit()
+    assert events == ["barrier", "close"]
+
+
+def test_the_backend_is_one_that_exists() -> None:
+    message = r"^backend: expected one of auto, torch, mpi, got 'smoke'$"
+    with pytest.raises(ValueError, match=message):
+        launch(Mesh({"replica": 1}), backend="smoke", environment={})
 
 
 def test_a_mesh_that_does_not_fit_is_refused_before_anything_starts() -> None:

@@ -53,6 +53,8 @@ def place(launcher: str, rank: int, size: int, local_rank: int, meeting: str) ->
         ({**SRUN, **OPEN_MPI, **MASTER}, place("Open MPI", 1, 2, 1, "tcp://n1:1234")),
         ({**MPICH, **MASTER}, place("MPICH", 1, 2, 0, "tcp://n1:1234")),
         ({**MPICH, "MASTER_ADDR": "n1"}, place("MPICH", 1, 2, 0, "tcp://n1:29500")),
+        (OPEN_MPI, place("Open MPI", 1, 2, 1, "")),
+        (MPICH, place("MPICH", 1, 2, 0, "")),
         (
             {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"},
             place("Open MPI", 0, 1, 0, ""),
@@ -70,6 +72,8 @@ def place(launcher: str, rank: int, size: int, local_rank: int, meeting: str) ->
         "Open MPI inside a Slurm step",
         "MPICH",
         "MPICH with the usual port",
+        "Open MPI that meets by MPI",
+        "MPICH that meets by MPI",
         "Open MPI of one process",
     ],
 )
@@ -89,14 +93,9 @@ def test_the_launcher_is_recognised(environment: dict[str, str], placement: Plac
             "4, on its node 1 (torchrun)",
         ),
         (
-            OPEN_MPI,
-            "MASTER_ADDR: expected the name of the node of rank 0, as 2 processes were started "
-            "by Open MPI, got none",
-        ),
-        (
-            MPICH,
-            "MASTER_ADDR: expected the name of the node of rank 0, as 2 processes were started "
-            "by MPICH, got none",
+            {name: value for name, value in TORCHRUN.items() if name != "MASTER_ADDR"},
+            "MASTER_ADDR: expected the name of the node of rank 0, as 4 processes were started "
+            "by torchrun, got none",
         ),
         ({"PMI_RANK": "0"}, "PMI_SIZE: expected an integer, got None"),
     ],

@@ -17,7 +17,8 @@ A tensor inside a parallel region is one of four things, and so is its gradient:
     split             I -> S  own part         all_gather       enter a sharded region
 
 To differentiate through a collective is to apply its adjoint, and the adjoint of each is another
-row of the table; so second derivatives are right too. R -> S is plain indexing.
+row of the table; so second derivatives are right too. R -> S is plain indexing. What ranks send
+each other, S -> S, is in `stormda.parallel.exchange` and, for fields, `stormda.parallel.halo`.
 
 Source: Shoeybi et al. (2019), Megatron-LM, section 3 (copy_in and reduce_out are its f and g),
 https://arxiv.org/abs/1909.08053.
@@ -55,7 +56,7 @@ def psum(x: Tensor, comm: Communicator) -> Tensor:
         >>> psum(torch.ones(2), SelfComm())
         tensor([1., 1.])
     """
-    return _apply(x, comm.all_reduce, partial(psum, comm=comm))
+    return linear_map(x, comm.all_reduce, partial(psum, comm=comm))
 
 
 def copy_in(x: Tensor, comm: Communicator) -> Tensor:
@@ -73,7 +74,7 @@ def copy_in(x: Tensor, comm: Communicator) -> Tensor:
         >>> copy_in(torch.ones(2), SelfComm())
         tensor([1., 1.])
     """
-    return _apply(x, _same, partial(reduce_out, comm=comm))
+    return linear_map(x, _same, partial(reduce_out, comm=comm))
 
 
 def reduce_out(x: Tensor, comm: Communicator) -> Tensor:
@@ -91,7 +92,7 @@ def reduce_out(x: Tensor, comm: Communicator) -> Tensor:
         >>> reduce_out(torch.ones(2), SelfComm())
         tensor([1., 1.])
     """
-    return _apply(x, comm.all_reduce, partial(copy_in, comm=comm))
+    return linear_map(x, comm.all_reduce, partial(copy_in, comm=comm))
 
 
 def gather(
@@ -143,7 +144,7 @@ def scatter_sum(
     """
     known = split_sizes(x, comm, dim, sizes)
     forward = partial(comm.reduce_scatter, dim=dim, sizes=known)
-    return _apply(x, forward, partial(gather, comm=comm, dim=dim, sizes=known))
+    return linear_map(x, forward, partial(gather, comm=comm, dim=dim, sizes=known))
 
 
 def gather_invariant(
@@ -198,7 +199,7 @@ def split(
     def own(x: Tensor) -> Tensor:
         return x.split_with_sizes(known, dim)[comm.rank].clone()
 
-    return _apply(x, own, partial(gather_invariant, comm=comm, dim=dim, sizes=known))
+    return linear_map(x, own, partial(gather_invariant, comm=comm, dim=dim, sizes=known))
 
 
 def _joined(
@@ -211,12 +212,18 @@ def _joined(
     """Join the parts of all ranks, and take the gradient of the whole apart with `backward`."""
     known = gathered_sizes(x, comm, dim, sizes)
     forward = partial(comm.all_gather, dim=dim, sizes=sizes)
-    return _apply(x, forward, partial(backward, comm=comm, dim=dim, sizes=known))
+    return linear_map(x, forward, partial(backward, comm=comm, dim=dim, sizes=known))
 
 
-def _apply(x: Tensor, forward: Map, backward: Map) -> Tensor:
+def linear_map(x: Tensor, forward: Map, backward: Map) -> Tensor:
+    """Return `forward(x)`, differentiated by `backward`, its adjoint; each knows the other."""
     result: Tensor = _Linear.apply(x, forward, backward)  # type: ignore[no-untyped-call]
     return result
+
+
+def widened(x: Tensor) -> Tensor:
+    """Return floats of fewer than 32 bits as float32, in which they are summed; all else as is."""
+    return x.float() if x.is_floating_point() and x.itemsize < 4 else x
 
 
 def _same(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ Every rank calls the same collectives in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -44,11 +44,19 @@ class Communicator(Protocol):
         """Return this rank's part along `dim` of the sum of every rank's `x`, of one shape."""
         ...
 
+    def start_all_to_all(
+        self, x: Tensor, *, sent: Sequence[int], received: Sequence[int]
+    ) -> Callable[[], Tensor]:
+        """Start `all_to_all` along dim 0; calling the result waits for it and returns it."""
+        ...
+
     def all_to_all(
         self, x: Tensor, *, sent: Sequence[int], received: Sequence[int], dim: int = 0
     ) -> Tensor:
         """Send the r-th of the `sent` parts of `x` to rank r; join what arrives in rank order."""
-        ...
+        exchanged_sizes(x, self, dim, sent, received)
+        finish = self.start_all_to_all(x.movedim(dim, 0), sent=sent, received=received)
+        return finish().movedim(0, dim).contiguous()
 
     def broadcast(self, x: Tensor, *, root: int = 0) -> Tensor:
         """Return the `x` of rank `root`; the others pass a tensor of its shape and dtype."""
@@ -123,12 +131,12 @@ class SelfComm(Communicator):
         split_sizes(x, self, dim, sizes)
         return refuse_grad(x).clone()
 
-    def all_to_all(
-        self, x: Tensor, *, sent: Sequence[int], received: Sequence[int], dim: int = 0
-    ) -> Tensor:
-        """Return a copy of `x`."""
-        exchanged_sizes(x, self, dim, sent, received)
-        return refuse_grad(x).clone()
+    def start_all_to_all(
+        self, x: Tensor, *, sent: Sequence[int], received: Sequence[int]
+    ) -> Callable[[], Tensor]:
+        """Return a function that returns a copy of `x`."""
+        exchanged_sizes(x, self, 0, sent, received)
+        return refuse_grad(x).clone
 
     def broadcast(self, x: Tensor, *, root: int = 0) -> Tensor:
         """Return a copy of `x`."""
@@ -152,6 +160,6 @@ def refuse_grad(x: Tensor) -> Tensor:
     if x.requires_grad:
         raise ValueError(
             "x: expected a tensor that does not require grad, got one that does; use psum, "
-            "copy_in, reduce_out, gather, gather_invariant, scatter_sum or split, or detach it"
+            "gather, exchange or another function of stormda.parallel, or detach it"
         )
     return x

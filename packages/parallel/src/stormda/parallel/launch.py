@@ -5,7 +5,13 @@
 
 The same lines run under plain python, torchrun, srun and mpirun. A rank that fails takes the job
 with it: its traceback is printed and the process ends at once, whereupon the others' collectives
-fail or their launcher stops them; a rank that hangs is noticed after `timeout`.
+fail or their launcher stops them (MPI is told to abort); a rank that hangs is noticed after
+`timeout`.
+
+    backend   messages by                    what it can do
+    torch     gloo (processors), NCCL, RCCL  everything
+    mpi       MPI, by mpi4py                 all but what stormda.parallel takes from torch: FSDP
+    auto      torch, or nothing at all for a single process
 """
 
 from __future__ import annotations
@@ -15,19 +21,35 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
 import torch.distributed as dist
 
 from stormda.parallel.communicator import Communicator, SelfComm
 from stormda.parallel.mesh import Mesh
+from stormda.parallel.mpi_comm import MpiComm
+from stormda.parallel.mpi_start import abort_mpi, meet_by_mpi, mpi_group, mpi_placement
 from stormda.parallel.placement import Placement, read_placement
 from stormda.parallel.torch_comm import TorchComm
 
 _BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
+_CHOICES = ("auto", "torch", "mpi")
+
 ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+
+
+class Session(Protocol):
+    """Processes that were started together and end together."""
+
+    def close(self) -> None:
+        """End the connection, after all ranks have come to its end."""
+        ...
+
+    def abort(self, status: int) -> NoReturn:
+        """End this process at once, and the job with it."""
+        ...
 
 
 class StartedMesh:
@@ -38,7 +60,7 @@ class StartedMesh:
         placement: The place of this process.
         device: Where this process computes.
         comms: A communicator for every one of `mesh.subsets()`.
-        owner: Whether closing the mesh ends the process group.
+        session: What closing the mesh ends; None where that is the caller's.
     """
 
     def __init__(
@@ -48,14 +70,14 @@ class StartedMesh:
         device: torch.device,
         comms: Mapping[tuple[str, ...], Communicator],
         *,
-        owner: bool,
+        session: Session | None,
     ) -> None:
         self.mesh, self.placement, self.device = mesh, placement, device
         self._comms, self._alone = dict(comms), SelfComm(device)
-        self._open = owner
+        self._session = session
         self._excepthook = sys.excepthook
-        if owner:
-            sys.excepthook = _ending_job(sys.excepthook)
+        if session is not None:
+            sys.excepthook = _ending_job(sys.excepthook, session)
 
     @property
     def rank(self) -> int:
@@ -97,27 +119,36 @@ class StartedMesh:
         )
 
     def close(self) -> None:
-        """Wait for all ranks and end the process group, if this mesh started it."""
-        if not self._open:
+        """Wait for all ranks and end their connection, if this mesh started it."""
+        if self._session is None:
             return
-        self._open = False
+        session, self._session = self._session, None
         sys.excepthook = self._excepthook
         self.world.barrier()
-        dist.destroy_process_group()
+        session.close()
 
     def __enter__(self) -> StartedMesh:
         """Return the mesh."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close the mesh; after an exception, without waiting for ranks that may not come."""
-        if kind is None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, *_: object
+    ) -> None:
+        """Close the mesh; after an exception, without waiting for ranks that may not come.
+
+        `sys.exit` passes by the hook that reports exceptions, so that it ends the job here.
+        """
+        if isinstance(error, SystemExit) and error.code not in (None, 0):
+            if self._session is not None:
+                self._session.abort(_status(error.code))
+        elif kind is None or isinstance(error, SystemExit):
             self.close()
 
 
 def launch(
     mesh: Mesh,
     *,
+    backend: str = "auto",
     device: torch.device | None = None,
     timeout: timedelta = timedelta(minutes=10),
     environment: Mapping[str, str] | None = None,
@@ -130,6 +161,7 @@ def launch(
 
     Args:
         mesh: The axes; their product is the number of processes.
+        backend: What carries the messages: "auto", "torch" or "mpi".
         device: Where this process computes: by default the accelerator of its number on the
             node, or the CPU where there is none.
         timeout: How long a collective waits for the other ranks before it fails.
@@ -142,26 +174,84 @@ def launch(
         ValueError: If the mesh does not fit the number of processes (the message lists what
             does), the environment does not say where they meet, or nothing can carry messages
             between devices of this kind.
+        ImportError: If MPI is needed and missing: by the backend, or by an mpirun that does not
+            say where the processes meet.
 
     Examples:
         >>> with launch(Mesh({"replica": -1, "lon": 1}), environment={}) as started:
         ...     started.size("replica"), started.comm("replica").all_reduce(torch.ones(1))
         (1, tensor([1.]))
     """
+    if backend not in _CHOICES:
+        raise ValueError(f"backend: expected one of {', '.join(_CHOICES)}, got {backend!r}")
+    if backend == "mpi":
+        return _by_mpi(mesh, device, timeout, environment)
     running = dist.is_available() and dist.is_initialized()
-    placement = (
-        _running_placement()
-        if running
-        else read_placement(os.environ if environment is None else environment)
-    )
+    placement = _running_placement() if running else _told_placement(environment)
     plan = mesh.filled(placement.size)
     device = _device(placement) if device is None else device
     starts = placement.size > 1 and not running
     if starts:
         _start(placement, device, timeout)
     return StartedMesh(
-        plan, placement, device, _comms(plan, placement.rank, device, timeout), owner=starts
+        plan,
+        placement,
+        device,
+        _comms(plan, placement.rank, device, timeout),
+        session=_TorchSession(by_mpi=not placement.meeting) if starts else None,
     )
+
+
+class _TorchSession:
+    """The process group of torch.distributed."""
+
+    def __init__(self, *, by_mpi: bool) -> None:
+        self._by_mpi = by_mpi
+
+    def close(self) -> None:
+        dist.destroy_process_group()
+
+    def abort(self, status: int) -> NoReturn:
+        if self._by_mpi:
+            abort_mpi(status)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+class _MpiSession:
+    """The communicators of MPI; MPI itself ends with the process."""
+
+    def __init__(self, comms: Mapping[tuple[str, ...], MpiComm]) -> None:
+        self._comms = comms
+
+    def close(self) -> None:
+        for comm in self._comms.values():
+            comm.free()
+
+    def abort(self, status: int) -> NoReturn:
+        abort_mpi(status)
+
+
+def _by_mpi(
+    mesh: Mesh,
+    device: torch.device | None,
+    timeout: timedelta,
+    environment: Mapping[str, str] | None,
+) -> StartedMesh:
+    placement = mpi_placement(_told_placement(environment))
+    plan = mesh.filled(placement.size)
+    device = _device(placement) if device is None else device
+    comms = {
+        axes: mpi_group(plan.group(placement.rank, *axes), device, timeout)
+        for axes in plan.subsets()
+    }
+    session = _MpiSession(comms) if comms else None
+    return StartedMesh(plan, placement, device, comms, session=session)
+
+
+def _told_placement(environment: Mapping[str, str] | None) -> Placement:
+    return read_placement(os.environ if environment is None else environment)
 
 
 def _running_placement() -> Placement:
@@ -190,7 +280,8 @@ def _start(placement: Placement, device: torch.device, timeout: timedelta) -> No
         torch.cuda.set_device(device)
     dist.init_process_group(
         _BACKENDS[device.type],
-        init_method=placement.meeting,
+        init_method=placement.meeting or None,
+        store=None if placement.meeting else meet_by_mpi(placement, timeout),
         rank=placement.rank,
         world_size=placement.size,
         timeout=timeout,
@@ -220,8 +311,8 @@ def _group(ranks: list[int], processes: int, timeout: timedelta) -> dist.Process
     return group
 
 
-def _ending_job(report: ExceptHook) -> ExceptHook:
-    """Return an excepthook that reports as before and then ends the process at once.
+def _ending_job(report: ExceptHook, session: Session) -> ExceptHook:
+    """Return an excepthook that reports as before and then ends the job at once.
 
     An ordinary end would wait for threads and communicators that wait for the other ranks.
     """
@@ -230,8 +321,14 @@ def _ending_job(report: ExceptHook) -> ExceptHook:
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> NoReturn:
         report(kind, error, trace)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
+        session.abort(1)
 
     return end
+
+
+def _status(code: object) -> int:
+    """Return the exit status of what was given to `sys.exit`, after printing it if it is text."""
+    if isinstance(code, int):
+        return code
+    print(code, file=sys.stderr)
+    return 1

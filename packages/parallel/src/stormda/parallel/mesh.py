@@ -80,6 +80,18 @@ class Mesh:
         self._check_rank(rank)
         return rank // self._stride(axis) % self.size(axis)
 
+    def coordinates(self, rank: int) -> dict[str, int]:
+        """Return where a rank is along every axis.
+
+        Raises:
+            ValueError: If there is no such rank.
+
+        Examples:
+            >>> Mesh({"replica": 2, "lon": 3}).coordinates(4)
+            {'replica': 1, 'lon': 1}
+        """
+        return {axis: self.coordinate(rank, axis) for axis in self.names}
+
     def filled(self, processes: int) -> Mesh:
         """Return the mesh for a number of processes, the axis of size -1 filled.
 

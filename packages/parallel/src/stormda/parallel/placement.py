@@ -3,7 +3,7 @@
 Each launcher is one function from the environment to a `Placement`, or None where it has left no
 trace: torchrun; Slurm's srun; Open MPI's and MPICH's mpirun; and plain python. Nothing is read at
 import, and nothing is guessed: a job of several processes whose meeting point is not known is an
-error, not a localhost.
+error, not a localhost. Under mpirun MPI itself tells them, if nothing else does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Placement:
     """The number of this process on its node, from 0."""
 
     meeting: str = ""
-    """Where the processes meet, in the form that `init_process_group` takes; empty for one."""
+    """Where the processes meet, in the form that `init_process_group` takes; empty for one, and
+    for those that meet by MPI."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -101,7 +102,7 @@ def _open_mpi(environment: Environment) -> Placement | None:
     place = _open_mpi_rank(environment)
     local_rank = _integer(environment, "OMPI_COMM_WORLD_LOCAL_RANK", 0)
     return place and _placement(
-        environment, "Open MPI", rank=place[0], size=place[1], local_rank=local_rank
+        environment, "Open MPI", rank=place[0], size=place[1], local_rank=local_rank, by_mpi=True
     )
 
 
@@ -109,7 +110,7 @@ def _mpich(environment: Environment) -> Placement | None:
     place = _mpich_rank(environment)
     local_rank = _integer(environment, "MPI_LOCALRANKID", 0)
     return place and _placement(
-        environment, "MPICH", rank=place[0], size=place[1], local_rank=local_rank
+        environment, "MPICH", rank=place[0], size=place[1], local_rank=local_rank, by_mpi=True
     )
 
 
@@ -139,9 +140,16 @@ def _slurm_meeting(environment: Environment) -> dict[str, str]:
 
 
 def _placement(
-    environment: Environment, launcher: str, *, rank: int, size: int, local_rank: int
+    environment: Environment,
+    launcher: str,
+    *,
+    rank: int,
+    size: int,
+    local_rank: int,
+    by_mpi: bool = False,
 ) -> Placement:
-    meeting = "" if size == 1 else _meeting(environment, launcher, size)
+    silent = size == 1 or (by_mpi and "MASTER_ADDR" not in environment)
+    meeting = "" if silent else _meeting(environment, launcher, size)
     return Placement(
         launcher=launcher, rank=rank, size=size, local_rank=local_rank, meeting=meeting
     )

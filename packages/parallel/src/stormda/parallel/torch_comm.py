@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from stormda.parallel.collectives import widened
 from stormda.parallel.communicator import Communicator, refuse_grad
 from stormda.parallel.sizes import check_root, exchanged_sizes, gathered_sizes, split_sizes
 
@@ -54,7 +55,7 @@ class TorchComm(Communicator):
 
     def all_reduce(self, x: Tensor) -> Tensor:
         """Return the sum of every rank's `x`."""
-        total = _wide(refuse_grad(x)).clone(memory_format=torch.contiguous_format)
+        total = widened(refuse_grad(x)).clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total, group=self._group)
         return total.to(x.dtype)
 
@@ -72,21 +73,28 @@ class TorchComm(Communicator):
     ) -> Tensor:
         """Return this rank's part along `dim` of the sum of every rank's `x`."""
         known = split_sizes(refuse_grad(x), self, dim, sizes)
-        parts = _wide(x).movedim(dim, 0).split_with_sizes(known)
+        parts = widened(x).movedim(dim, 0).split_with_sizes(known)
         addend = torch.cat([_padded(part, max(known)) for part in parts])
         total = addend.new_empty(max(known), *addend.shape[1:])
         _either("reduce_scatter_single", "reduce_scatter_tensor")(total, addend, group=self._group)
         return total[: known[self.rank]].to(x.dtype).movedim(0, dim).contiguous()
 
-    def all_to_all(
-        self, x: Tensor, *, sent: Sequence[int], received: Sequence[int], dim: int = 0
-    ) -> Tensor:
-        """Send the r-th of the `sent` parts of `x` to rank r; join what arrives in rank order."""
-        leaving, arriving = exchanged_sizes(refuse_grad(x), self, dim, sent, received)
-        parts = x.movedim(dim, 0).contiguous()
+    def start_all_to_all(
+        self, x: Tensor, *, sent: Sequence[int], received: Sequence[int]
+    ) -> Callable[[], Tensor]:
+        """Start the exchange along dim 0, which goes on in gloo's threads or on NCCL's stream."""
+        leaving, arriving = exchanged_sizes(refuse_grad(x), self, 0, sent, received)
+        parts = x.contiguous()
         arrived = parts.new_empty(sum(arriving), *parts.shape[1:])
-        dist.all_to_all_single(arrived, parts, arriving, leaving, group=self._group)
-        return arrived.movedim(0, dim).contiguous()
+        work = dist.all_to_all_single(
+            arrived, parts, arriving, leaving, group=self._group, async_op=True
+        )
+
+        def finish() -> Tensor:
+            work.wait()
+            return arrived
+
+        return finish
 
     def broadcast(self, x: Tensor, *, root: int = 0) -> Tensor:
         """Return the `x` of rank `root`."""
@@ -98,11 +106,6 @@ class TorchComm(Communicator):
     def barrier(self) -> None:
         """Wait until every rank is here, this process's queued device work included."""
         float(self.all_reduce(torch.zeros((), device=self.device)))
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Return floats of fewer than 32 bits as float32, all else as it is."""
-    return x.float() if x.is_floating_point() and x.itemsize < 4 else x
 
 
 def _padded(x: Tensor, length: int) -> Tensor:
