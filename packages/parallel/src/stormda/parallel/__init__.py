@@ -16,6 +16,7 @@ from stormda.parallel.collectives import (
     split,
 )
 from stormda.parallel.communicator import Communicator, SelfComm
+from stormda.parallel.cursor import SampleCursor
 from stormda.parallel.gradients import (
     broadcast_parameters,
     clip_gradients,
@@ -23,22 +24,33 @@ from stormda.parallel.gradients import (
     parameter_checksum,
     sum_gradients,
 )
+from stormda.parallel.heads import SourceHeads, share_ranks
 from stormda.parallel.interruption import Interruption
 from stormda.parallel.launch import StartedMesh, launch
+from stormda.parallel.layers import ColumnLinear, RowLinear
+from stormda.parallel.layout import Part, Split, module_parts, part_of
 from stormda.parallel.manifest import DamagedCheckpoint
 from stormda.parallel.mesh import Mesh
 from stormda.parallel.placement import Placement, read_placement
+from stormda.parallel.recompute import recompute
+from stormda.parallel.sharding import reduce_gradients, shard_parameters, whole_gradient_norm
 from stormda.parallel.sizes import balanced_sizes, members
 from stormda.parallel.torch_comm import TorchComm
 
 __all__ = [
     "Checkpoint",
+    "ColumnLinear",
     "Communicator",
     "DamagedCheckpoint",
     "Interruption",
     "Mesh",
+    "Part",
     "Placement",
+    "RowLinear",
+    "SampleCursor",
     "SelfComm",
+    "SourceHeads",
+    "Split",
     "StartedMesh",
     "TorchComm",
     "balanced_sizes",
@@ -52,12 +64,19 @@ __all__ = [
     "launch",
     "load_checkpoint",
     "members",
+    "module_parts",
     "parameter_checksum",
+    "part_of",
     "psum",
     "read_placement",
+    "recompute",
+    "reduce_gradients",
     "reduce_out",
     "save_checkpoint",
     "scatter_sum",
+    "shard_parameters",
+    "share_ranks",
     "split",
     "sum_gradients",
+    "whole_gradient_norm",
 ]
