@@ -4,16 +4,35 @@ python many_meshes.py SIZE DIRECTORY
 """
 
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from field_model import BATCH, SAMPLES, adam, alone, batch_loss, built, over, step
+from field_model import BATCH, SAMPLES, FieldNet, adam, alone, batch_loss, built, over, step
 from torch.testing import assert_close
 
-from stormda.parallel import SampleCursor, StartedMesh, module_parts, reduce_gradients
+from stormda.parallel import (
+    DamagedCheckpoint,
+    Part,
+    SampleCursor,
+    StartedMesh,
+    fill_from_file,
+    module_parts,
+    open_parts,
+    optimizer_options,
+    reduce_gradients,
+    restore_training,
+    save_parts,
+    start_saving,
+    training_parts,
+)
+from stormda.parallel.layout import local_of, whole
+
+START = SampleCursor(samples=SAMPLES, seed=1)
 
 MESHES = {
     8: (
@@ -37,11 +56,11 @@ MESHES = {
 EXACT = {"rtol": 1e-12, "atol": 1e-12}  # float64; only the order of the sums differs
 
 
-def check_training(mesh: StartedMesh, directory: Path) -> None:
-    """The loss, every gradient, and the loss, norm and weights of five steps are one rank's."""
-    serial, parallel, one = built(alone()), built(mesh), alone()
-    indices, _ = SampleCursor(samples=SAMPLES, seed=1).take(BATCH)
-    expected, mine = batch_loss(serial, one, indices), batch_loss(parallel, mesh, indices)
+def check_gradients(mesh: StartedMesh) -> None:
+    """The loss and every gradient are one rank's."""
+    serial, parallel = built(alone()), built(mesh)
+    indices, _ = START.take(BATCH)
+    expected, mine = batch_loss(serial, alone(), indices), batch_loss(parallel, mesh, indices)
     expected.backward()
     mine.backward()
     reduce_gradients(parallel, mesh)
@@ -49,19 +68,87 @@ def check_training(mesh: StartedMesh, directory: Path) -> None:
     assert_close(losses.all_reduce(mine.detach()), expected.detach(), **EXACT)
     parts, wanted = module_parts(parallel), dict(serial.named_parameters())
     for name, p in parallel.named_parameters():
-        local = p.grad.to_local() if hasattr(p.grad, "to_local") else p.grad
-        assert_close(local, wanted[name].grad[parts[name].box], **EXACT)
-    cursors = [SampleCursor(samples=SAMPLES, seed=1)] * 2
-    optimizers = adam(serial), adam(parallel)
+        assert_close(local_of(p.grad), wanted[name].grad[parts[name].box], **EXACT)
+
+
+def check_training(mesh: StartedMesh, saved: Path | None, saving: Path) -> None:
+    """Five steps, saved; and two steps more from what another mesh has saved after five."""
+    serial, parallel = built(alone()), built(mesh)
+    optimizers, cursors = (adam(serial), adam(parallel)), [START, START]
     for _ in range(5):
-        *expected, cursors[0] = step(serial, optimizers[0], one, cursors[0])
-        *mine, cursors[1] = step(parallel, optimizers[1], mesh, cursors[1])
-        assert_close(mine, expected, **EXACT)
+        check_step(serial, parallel, optimizers, mesh, cursors)
+    check_weights(serial, parallel)
+    pending = start_saving(saving, 5, training_parts(parallel, optimizers[1]), mesh=mesh)
+    while not pending.written():  # the run goes on while the checkpoint is written
+        time.sleep(0.01)
+    if saved is not None:
+        parallel = built(mesh)
+        optimizers = optimizers[0], adam(parallel)
+        before = open_parts(saved, comm=mesh.world)
+        restore_training(before, parallel, optimizers[1], optimizer_options(optimizers[1]))
+    check_step(serial, parallel, optimizers, mesh, cursors)
+    assert pending.finish() == saving / "step-00000005"
+    check_step(serial, parallel, optimizers, mesh, cursors)
+    check_weights(serial, parallel)
+
+
+def check_step(
+    serial: FieldNet,
+    parallel: FieldNet,
+    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    mesh: StartedMesh,
+    cursors: list[SampleCursor],
+) -> None:
+    *expected, cursors[0] = step(serial, optimizers[0], alone(), cursors[0])
+    *mine, cursors[1] = step(parallel, optimizers[1], mesh, cursors[1])
+    assert_close(mine, expected, **EXACT)
+
+
+def check_weights(serial: FieldNet, parallel: FieldNet) -> None:
+    wanted = dict(serial.named_parameters())
     for name, part in module_parts(parallel).items():
         assert_close(part.data, wanted[name].detach()[part.box], **EXACT)
 
 
-CHECKS = (check_training,)
+def check_what_is_not_whole_is_refused(mesh: StartedMesh, directory: Path) -> None:
+    """A shard that poses as a whole, a gap, and a part of another shape: on every rank."""
+    posing = {"kept": whole(torch.ones(2)), "w": whole(torch.full((3,), float(mesh.rank)))}
+    with pytest.raises(ValueError, match=r"^parts: expected the same numbers .* ones of 'w' "):
+        save_parts(directory, 1, posing, mesh=mesh)
+    ranks = mesh.world.size
+    gap = Part(data=torch.ones(1), shape=(ranks + 1,), start=(mesh.rank,))
+    with pytest.raises(ValueError, match=r"^w: expected parts that tile a tensor of shape \("):
+        save_parts(directory, 1, {"w": gap}, mesh=mesh)
+    other = whole(torch.ones(2 if mesh.rank else 3))
+    with pytest.raises(ValueError, match=r"^parts: expected one dtype and shape of 'w' on all "):
+        save_parts(directory, 1, {"w": other}, mesh=mesh)
+    assert not directory.exists()
+
+
+def check_uneven_parts_are_found_again(mesh: StartedMesh, directory: Path) -> None:
+    """Parts of lengths 1, 2, 1, 2, ... and none; read whole by every rank, and from one file."""
+    lengths = [[1, 2, 0][rank % 3] for rank in range(mesh.world.size)]
+    x = torch.arange(2.0 * sum(lengths)).reshape(2, -1)
+    first, last = sum(lengths[: mesh.rank]), sum(lengths[: mesh.rank + 1])
+    part = Part(data=x[:, first:last], shape=tuple(x.shape), start=(0, first))
+    save_parts(directory, 1, {"net/x": part, "net/n": whole(torch.tensor(3))}, mesh=mesh)
+    checkpoint = open_parts(directory, comm=mesh.world)
+    assert torch.equal(checkpoint.tensor("net/x"), x)
+    if mesh.rank == 0:
+        checkpoint.export(directory / "x.safetensors")
+    mesh.world.barrier()
+    found = part.like(torch.zeros_like(part.data))
+    number = whole(torch.tensor(0))
+    fill_from_file(directory / "x.safetensors", {"x": found, "n": number})
+    assert torch.equal(found.data, part.data)
+    assert number.data == 3
+    damaged = directory / "step-00000001" / "tensors-00000.safetensors"
+    mesh.world.barrier()
+    if mesh.rank == 0:
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+    mesh.world.barrier()
+    with pytest.raises(DamagedCheckpoint):
+        open_parts(directory, comm=mesh.world)
 
 
 def run(rank: int, size: int, directory: Path) -> None:
@@ -73,10 +160,14 @@ def run(rank: int, size: int, directory: Path) -> None:
         world_size=size,
         timeout=timedelta(minutes=5),
     )
+    saved = None
     for i, sizes in enumerate(MESHES[size]):
-        mesh = over(**sizes)
-        for check in CHECKS:
-            check(mesh, directory / f"{i}-{check.__name__}")
+        mesh, folder = over(**sizes), directory / str(i)
+        check_gradients(mesh)
+        check_training(mesh, saved, folder / "run")
+        check_what_is_not_whole_is_refused(mesh, folder / "refused")
+        saved = folder / "run"
+    check_uneven_parts_are_found_again(mesh, directory / "uneven")
     mesh.world.barrier()
     dist.destroy_process_group()
 

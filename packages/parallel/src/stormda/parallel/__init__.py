@@ -32,10 +32,17 @@ from stormda.parallel.layout import Part, Split, module_parts, part_of
 from stormda.parallel.manifest import DamagedCheckpoint
 from stormda.parallel.mesh import Mesh
 from stormda.parallel.placement import Placement, read_placement
+from stormda.parallel.reading import PartsCheckpoint, fill_from_file, open_parts
 from stormda.parallel.recompute import recompute
+from stormda.parallel.sharded_checkpoint import PendingCheckpoint, save_parts, start_saving
 from stormda.parallel.sharding import reduce_gradients, shard_parameters, whole_gradient_norm
 from stormda.parallel.sizes import balanced_sizes, members
 from stormda.parallel.torch_comm import TorchComm
+from stormda.parallel.training_state import (
+    optimizer_options,
+    restore_training,
+    training_parts,
+)
 
 __all__ = [
     "Checkpoint",
@@ -45,6 +52,8 @@ __all__ = [
     "Interruption",
     "Mesh",
     "Part",
+    "PartsCheckpoint",
+    "PendingCheckpoint",
     "Placement",
     "RowLinear",
     "SampleCursor",
@@ -57,6 +66,7 @@ __all__ = [
     "broadcast_parameters",
     "clip_gradients",
     "copy_in",
+    "fill_from_file",
     "gather",
     "gather_invariant",
     "gradient_norm",
@@ -65,6 +75,8 @@ __all__ = [
     "load_checkpoint",
     "members",
     "module_parts",
+    "open_parts",
+    "optimizer_options",
     "parameter_checksum",
     "part_of",
     "psum",
@@ -72,11 +84,15 @@ __all__ = [
     "recompute",
     "reduce_gradients",
     "reduce_out",
+    "restore_training",
     "save_checkpoint",
+    "save_parts",
     "scatter_sum",
     "shard_parameters",
     "share_ranks",
     "split",
+    "start_saving",
     "sum_gradients",
+    "training_parts",
     "whole_gradient_norm",
 ]

@@ -7,7 +7,6 @@ are shared out (an average of averages is not).
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from stormda.parallel.communicator import Communicator
 from stormda.parallel.layout import local_of
+from stormda.parallel.tensor_file import bytes_of, packed
 
 _BUCKET_BYTES = 32 * 2**20
 
@@ -150,8 +150,8 @@ def parameter_checksum(module: nn.Module) -> int:
     """
     digest = hashlib.sha256()
     for _, value in _values(module):
-        packed = value.cpu().contiguous()
-        digest.update((ctypes.c_char * packed.nbytes).from_address(packed.data_ptr()))
+        own = packed(value)
+        digest.update(bytes_of(own))
     return _number(digest)
 
 
