@@ -37,12 +37,15 @@ from stormda.parallel.recompute import recompute
 from stormda.parallel.sharded_checkpoint import PendingCheckpoint, save_parts, start_saving
 from stormda.parallel.sharding import reduce_gradients, shard_parameters, whole_gradient_norm
 from stormda.parallel.sizes import balanced_sizes, members
+from stormda.parallel.store import SampleStore
+from stormda.parallel.streams import MemberStreams
 from stormda.parallel.torch_comm import TorchComm
 from stormda.parallel.training_state import (
     optimizer_options,
     restore_training,
     training_parts,
 )
+from stormda.parallel.window_store import WindowStore
 
 __all__ = [
     "Checkpoint",
@@ -50,6 +53,7 @@ __all__ = [
     "Communicator",
     "DamagedCheckpoint",
     "Interruption",
+    "MemberStreams",
     "Mesh",
     "Part",
     "PartsCheckpoint",
@@ -57,11 +61,13 @@ __all__ = [
     "Placement",
     "RowLinear",
     "SampleCursor",
+    "SampleStore",
     "SelfComm",
     "SourceHeads",
     "Split",
     "StartedMesh",
     "TorchComm",
+    "WindowStore",
     "balanced_sizes",
     "broadcast_parameters",
     "clip_gradients",
