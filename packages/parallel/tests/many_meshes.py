@@ -13,14 +13,23 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from field_model import BATCH, SAMPLES, FieldNet, adam, alone, batch_loss, built, over, step
+from torch import nn
 from torch.testing import assert_close
 
 from stormda.parallel import (
+    Communicator,
     DamagedCheckpoint,
+    MemberStreams,
+    Mesh,
     Part,
+    RowLinear,
     SampleCursor,
+    SampleStore,
+    SourceHeads,
     StartedMesh,
     fill_from_file,
+    launch,
+    members,
     module_parts,
     open_parts,
     optimizer_options,
@@ -29,6 +38,7 @@ from stormda.parallel import (
     save_parts,
     start_saving,
     training_parts,
+    whole_gradient_norm,
 )
 from stormda.parallel.layout import local_of, whole
 
@@ -151,6 +161,95 @@ def check_uneven_parts_are_found_again(mesh: StartedMesh, directory: Path) -> No
         open_parts(directory, comm=mesh.world)
 
 
+class Sourced(nn.Module):
+    """A trunk and a head for each source; its loss is shared over samples and output columns."""
+
+    SAMPLES = {"era5": 9, "hrrr": 7, "buoys": 5}  # noqa: RUF012
+
+    def __init__(self, mesh: StartedMesh) -> None:
+        super().__init__()
+        self.mesh = mesh
+        self.trunk = self.layer(4, 6, 0)
+        seeds = {source: len(source) for source in self.SAMPLES}
+        self.top = SourceHeads(self.SAMPLES, lambda source: self.layer(6, 3, seeds[source]), mesh)
+
+    def layer(self, inputs: int, outputs: int, seed: int) -> RowLinear:
+        g = torch.Generator().manual_seed(seed)
+        return RowLinear(inputs, outputs, alone().world, generator=g, dtype=torch.float64)
+
+    def forward(self) -> torch.Tensor:
+        columns = slice(self.mesh.coordinate("lat"), None, self.mesh.size("lat"))
+        total = torch.zeros((), dtype=torch.float64)
+        for source in self.top.sources:
+            g = torch.Generator().manual_seed(len(source))
+            x = torch.randn(self.SAMPLES[source], 4, dtype=torch.float64, generator=g)
+            mine = members(len(x), self.top.holders[source].comm)
+            y = self.top(self.trunk(x[mine.start : mine.stop]).tanh(), source)
+            total = total + y[:, columns].sin().square().sum() / sum(self.SAMPLES.values())
+        return total
+
+
+def check_heads(mesh: StartedMesh, directory: Path) -> None:
+    """Gradients of trunk and heads, their norm, and a checkpoint, are those of one rank."""
+    serial, parallel = Sourced(alone()), Sourced(mesh)
+    for net, ranks in ((serial, alone()), (parallel, mesh)):
+        net().backward()
+        reduce_gradients(net, ranks)
+    wanted = dict(serial.named_parameters())
+    for name, p in parallel.named_parameters():
+        assert_close(p.grad, wanted[name].grad, **EXACT)
+    norms = [whole_gradient_norm(parallel, mesh), whole_gradient_norm(serial, alone())]
+    assert_close(*norms, **EXACT)
+    optimizer = adam(parallel)
+    optimizer.step()
+    adam(serial).step()
+    save_parts(directory, 1, training_parts(parallel, optimizer), mesh=mesh)
+    other = Sourced(alone())
+    restore_training(
+        open_parts(directory, comm=mesh.world), other, adam(other), optimizer_options(optimizer)
+    )
+    for name, p in other.named_parameters():
+        assert_close(p, wanted[name], **EXACT)
+
+
+def check_half_precision(mesh: StartedMesh) -> None:
+    """bfloat16 is computed in; parameters, gradients and their sums stay in float32."""
+    narrow, exact = built(mesh, torch.bfloat16), built(mesh)
+    indices, _ = START.take(BATCH)
+    losses = []
+    for net in (narrow, exact):
+        loss = batch_loss(net, mesh, indices)
+        loss.backward()
+        reduce_gradients(net, mesh)
+        losses.append(mesh.comm("replica", "shard", "lat", "lon").all_reduce(loss.detach()))
+    assert_close(*[loss.double() for loss in losses], rtol=0.03, atol=0)  # 8 bits: 0.4 % a step
+    assert {p.dtype for p in narrow.parameters()} == {torch.float32}
+    assert {p.grad.dtype for p in narrow.parameters()} == {torch.float32}
+    norms = [whole_gradient_norm(net, mesh).double() for net in (narrow, exact)]
+    assert_close(*norms, rtol=0.1, atol=0)
+
+
+def check_store(comm: Communicator) -> None:
+    """Uneven runs of samples, one rank without any; each rank asks for others, some twice."""
+    counts = [(2 * rank) % 5 for rank in range(comm.size)]
+    everything = torch.arange(6.0 * sum(counts)).reshape(-1, 2, 3)
+    first = sum(counts[: comm.rank])
+    store = SampleStore(everything[first : first + counts[comm.rank]], comm)
+    assert len(store) == len(everything)
+    wanted = [(5 * i + comm.rank) % len(store) for i in range(comm.rank)] * 2
+    assert torch.equal(store.fetch(wanted), everything[wanted])
+    with pytest.raises(ValueError, match=r"^own: expected samples of one shape and dtype on all"):
+        SampleStore(torch.ones(1, 2 if comm.rank else 3), comm)
+
+
+def check_streams(comm: Communicator) -> None:
+    """Members, and cells of a field, are the same numbers on any number of ranks."""
+    streams, cells = MemberStreams(7), torch.arange(10)
+    everyone = streams.normal(range(11), step=3, cells=cells)
+    mine = members(11, comm)
+    assert torch.equal(streams.normal(mine, step=3, cells=cells), everyone[mine.start : mine.stop])
+
+
 def run(rank: int, size: int, directory: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -168,6 +267,11 @@ def run(rank: int, size: int, directory: Path) -> None:
         check_what_is_not_whole_is_refused(mesh, folder / "refused")
         saved = folder / "run"
     check_uneven_parts_are_found_again(mesh, directory / "uneven")
+    check_half_precision(over(shard=size // 2, tensor=2))
+    check_heads(launch(Mesh({"replica": -1, "lat": 2})), directory / "heads")
+    check_heads(launch(Mesh({"replica": 2, "lat": -1})), directory / "fewer")
+    check_store(mesh.world)
+    check_streams(mesh.world)
     mesh.world.barrier()
     dist.destroy_process_group()
 

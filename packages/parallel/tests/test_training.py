@@ -35,6 +35,11 @@ def test_any_mesh_trains_and_saves_as_one_rank_does(size: int, tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_five_axes_of_two_lay_out_every_parameter() -> None:
+    run("whole_machine.py")
+
+
+@pytest.mark.slow
 def test_a_run_that_is_killed_hangs_and_is_stopped_ends_as_one_that_never_was(
     tmp_path: Path,
 ) -> None:

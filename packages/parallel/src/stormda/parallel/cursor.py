@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import torch
 
+from stormda.parallel.streams import philox
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCursor:
@@ -64,6 +66,7 @@ class SampleCursor:
 @lru_cache(maxsize=2)
 def _order(samples: int, seed: int, epoch: int) -> list[int]:
     """Return the order of one epoch."""
-    generator = torch.Generator().manual_seed(seed + (epoch << 32))
+    words = philox(torch.tensor([epoch % 2**32, epoch >> 32, 0, 0]), (seed, 0))
+    generator = torch.Generator().manual_seed(int(words[0]))  # it would use 32 bits of more
     order: list[int] = torch.randperm(samples, generator=generator).tolist()
     return order
