@@ -70,6 +70,7 @@ def shard_parameters(
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.set_gradient_divide_factor(1.0)
+            part.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
 
 
 def reduce_gradients(module: nn.Module, mesh: StartedMesh, *, tensor: str = "tensor") -> None:
