@@ -41,12 +41,13 @@ from stormda.parallel.cost import (
 from stormda.storm.provenance import commit, machine, provenance
 
 RESULTS = Path(__file__).parent / "results"
-TURNS = 10
+TURNS = {2**14: 400, 2**18: 200, 2**22: 60}  # of messages up to so many bytes
+STEP_TURNS = 60
 FITTED = (2**14, 2**18, 2**22)
 UNSEEN = (2**16, 2**20, 2**21)
-WIDTH, HEADS = 256, 8
-STEPS_FITTED = ((1, 64), (1, 512), (4, 64), (4, 256))
-STEPS_UNSEEN = ((2, 128), (3, 256))
+WIDTH, HEADS = 128, 4
+STEPS_FITTED = ((1, 32), (1, 256), (4, 32), (4, 128))
+STEPS_UNSEEN = ((2, 64), (3, 128))
 JUDGED = 0.25
 PUBLISHED = {
     ("10M", 32_768): "0.61-0.64 (STORM v1)",
@@ -184,8 +185,9 @@ def _rank(rank: int, ranks: int, directory: str) -> None:
     times: dict[str, dict] = {"all_reduce": {}, "all_gather": {}}
     for n in sorted((*FITTED, *UNSEEN)):
         whole, part = torch.ones(n // 4), torch.ones(n // 4 // ranks)
-        times["all_reduce"][n] = best(lambda x=whole: comm.all_reduce(x), comm)
-        times["all_gather"][n] = best(lambda x=part: comm.all_gather(x), comm)
+        turns = next(count for most, count in TURNS.items() if n <= most)
+        times["all_reduce"][n] = best(lambda x=whole: comm.all_reduce(x), comm, turns)
+        times["all_gather"][n] = best(lambda x=part: comm.all_gather(x), comm, turns)
     times["step"] = steps(comm, STEPS_UNSEEN)
     if rank == 0:
         torch.save(times, Path(directory) / "times")
@@ -207,15 +209,15 @@ def steps(comm: Communicator, cases: Iterable[tuple[int, int]]) -> dict[tuple[in
             sum_gradients(net.parameters(), comm)
             sgd.step()
 
-        found[depth, tokens] = best(step, comm)
+        found[depth, tokens] = best(step, comm, STEP_TURNS)
     return found
 
 
-def best(call: Callable[[], object], comm: Communicator) -> float:
+def best(call: Callable[[], object], comm: Communicator, turns: int) -> float:
     """Return the least time of a call that all ranks begin together, the slowest rank's."""
     call()
     times = []
-    for _ in range(TURNS):
+    for _ in range(turns):
         comm.barrier()
         start = time.perf_counter()
         call()
