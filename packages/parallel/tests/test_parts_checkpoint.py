@@ -70,6 +70,15 @@ def test_damage_is_found_and_stepped_over(name: str, three: Path) -> None:
         assert open_parts(three, fallback=True).step == 2
 
 
+def test_a_damaged_name_of_the_latest_is_stepped_over(three: Path) -> None:
+    (three / "latest").write_text("step-000")
+    with pytest.raises(
+        DamagedCheckpoint, match=r"latest: expected one of 1, 2, 3, got 'st"
+    ):
+        open_parts(three)
+    assert open_parts(three, fallback=True).step == 3
+
+
 def test_an_index_with_a_gap_is_refused(three: Path) -> None:
     folder = three / "step-00000003"
     index = json.loads((folder / "index.json").read_text())

@@ -48,9 +48,11 @@ def test_samples_that_do_not_exist() -> None:
 def test_windows_are_read_without_asking() -> None:
     pytest.importorskip("mpi4py", reason="needs the extra mpi")
     program = str(Path(__file__).with_name("windows.py"))
-    launcher = str(Path(sys.executable).with_name("mpiexec"))
+    launcher = Path(sys.executable).with_name("mpiexec")
+    if not launcher.is_file():
+        pytest.skip("needs the mpiexec of a pip-installed MPI")
     done = subprocess.run(
-        [launcher, "-n", "3", sys.executable, "-m", "mpi4py", program],
+        [str(launcher), "-n", "3", sys.executable, "-m", "mpi4py", program],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

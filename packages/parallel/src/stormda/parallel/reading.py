@@ -131,7 +131,7 @@ def open_parts(
         raise FileNotFoundError(f"directory: expected checkpoints in {directory}, got none")
     if step is not None and step not in found:
         raise ValueError(f"step: expected one of {listed(found)}, got {step}")
-    newest = latest_step(Path(directory), found) if step is None else step
+    newest = _newest(Path(directory), found, fallback) if step is None else step
     tried = [other for other in found if other <= newest][::-1] if fallback else [newest]
     for candidate in tried:
         try:
@@ -171,6 +171,16 @@ def fill_from_file(path: str | Path, parts: Mapping[str, Part]) -> None:
                 )
             with torch.no_grad():
                 part.data.copy_(values)
+
+
+def _newest(directory: Path, found: dict[int, Path], fallback: bool) -> int:
+    """Return the step that was saved last; where that is not known and may not matter, the top."""
+    try:
+        return latest_step(directory, found)
+    except DamagedCheckpoint:
+        if not fallback:
+            raise
+        return max(found)
 
 
 def _opened(folder: Path, comm: Communicator) -> PartsCheckpoint:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stormda.parallel.directory import prepare, publish, temporary_folder
+from stormda.parallel.directory import folder_name, prepare, publish, temporary_folder
 from stormda.parallel.launch import StartedMesh
 from stormda.parallel.layout import Part, whole
 from stormda.parallel.manifest import describe, write_entries
@@ -138,9 +138,9 @@ class PendingCheckpoint:
         if plan.writers is not None:
             kept = {name: packed(part.data).clone() for name, part in plan.own.items()}
             file = temporary_folder(directory, step) / file_name(plan.writers.rank)
-            with_thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-            self._writing = with_thread.submit(_write, file, kept)
-            with_thread.shutdown(wait=False)
+            thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+            self._writing = thread.submit(_write, file, kept)
+            thread.shutdown(wait=False)
 
     def written(self) -> bool:
         """Return whether all ranks have written their part, so that `finish` would not wait."""
@@ -165,7 +165,7 @@ class PendingCheckpoint:
             if self._mesh.rank == 0:
                 self._publish(entries)
         self._mesh.world.barrier()
-        return self.directory / f"step-{self.step:08d}"
+        return self.directory / folder_name(self.step)
 
     def _publish(self, entries: list[str]) -> None:
         folder = temporary_folder(self.directory, self.step)
