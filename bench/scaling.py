@@ -31,6 +31,7 @@ from stormda.parallel import Communicator, SelfComm, TorchComm, sum_gradients
 from stormda.parallel.cost import (
     FRONTIER,
     LADDER,
+    Curve,
     Run,
     StepCost,
     Timing,
@@ -43,8 +44,8 @@ from stormda.storm.provenance import commit, machine, provenance
 RESULTS = Path(__file__).parent / "results"
 TURNS = {2**14: 400, 2**18: 200, 2**22: 60}  # of messages up to so many bytes
 STEP_TURNS = 60
-FITTED = (2**14, 2**18, 2**22)
-UNSEEN = (2**16, 2**20, 2**21)
+FITTED = (2**14, 2**18, 2**20, 2**22)
+UNSEEN = (2**16, 2**19, 2**21)
 WIDTH, HEADS = 128, 4
 STEPS_FITTED = ((1, 32), (1, 256), (4, 32), (4, 128))
 STEPS_UNSEEN = ((2, 64), (3, 128))
@@ -145,11 +146,11 @@ def measured_rows() -> Iterable[Row]:
     fits = {}
     for what in ("all_reduce", "all_gather"):
         times = by_ranks[2][what]
-        fits[what] = fit_rates([timing(what, 2, n, times[n]) for n in FITTED])
+        fits[what] = Curve([timing(what, 2, n, times[n]) for n in FITTED])
         for ranks, measured in by_ranks.items():
             for n, seconds in measured[what].items():
                 used = "fit" if ranks == 2 and n in FITTED else "unseen"
-                expected = predicted(fits[what], timing(what, ranks, n, seconds))
+                expected = along(fits[what], timing(what, ranks, n, seconds))
                 yield row(what, f"{n} bytes", ranks, used, seconds, expected, ranks <= cores)
     alone = steps(SelfComm(), (*STEPS_FITTED, *STEPS_UNSEEN))
     layer = fit_rates([work(case, alone[case]) for case in STEPS_FITTED])
@@ -163,7 +164,7 @@ def measured_rows() -> Iterable[Row]:
             nbytes = 4 * case[0] * sum(p.numel() for p in Layer().parameters())
             gradients = timing("all_reduce", ranks, nbytes, seconds)
             expected = predicted(layer, work(case, seconds))
-            expected += predicted(fits["all_reduce"], gradients)
+            expected += along(fits["all_reduce"], gradients)
             size = f"{label(case)} each"
             yield row(
                 "data-parallel step", size, ranks, "unseen", seconds, expected, ranks <= cores
@@ -214,23 +215,31 @@ def steps(comm: Communicator, cases: Iterable[tuple[int, int]]) -> dict[tuple[in
 
 
 def best(call: Callable[[], object], comm: Communicator, turns: int) -> float:
-    """Return the least time of a call that all ranks begin together, the slowest rank's."""
+    """Return the least time of a call that all ranks begin together, the slowest rank's.
+
+    One rank's is the time of the process, which others on the machine hardly change.
+    """
+    clock = time.process_time if comm.size == 1 else time.perf_counter
     call()
     times = []
     for _ in range(turns):
         comm.barrier()
-        start = time.perf_counter()
+        start = clock()
         call()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     slowest = comm.all_gather(torch.tensor([times], dtype=torch.float64)).amax(0)
     return float(slowest.min())
 
 
 def timing(what: str, ranks: int, nbytes: int, seconds: float) -> Timing:
-    """Return a measurement of a ring in the terms of the model: messages and bytes of a rank."""
+    """Return a measurement of a ring in the terms of the model: messages, and bytes of each."""
     rounds = 2 if what == "all_reduce" else 1
-    share = (ranks - 1) / ranks * nbytes
-    return Timing(size=rounds * share, messages=rounds * (ranks - 1), seconds=seconds)
+    return Timing(size=nbytes / ranks, messages=rounds * (ranks - 1), seconds=seconds)
+
+
+def along(curve: Curve, timing: Timing) -> float:
+    """Return what a curve says of a measurement."""
+    return timing.messages * curve.seconds(timing.size)
 
 
 def work(case: tuple[int, int], seconds: float) -> Timing:

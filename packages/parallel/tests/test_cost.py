@@ -11,6 +11,7 @@ from stormda.parallel.cost import (
     H200_NODES,
     LADDER,
     LAPTOP,
+    Curve,
     Group,
     Link,
     Machine,
@@ -159,6 +160,8 @@ def test_fits_find_the_numbers_again_and_refuse_nonsense() -> None:
         fit_rates(falling)
     with pytest.raises(ValueError, match=r"^timings: expected two sizes or more, got"):
         fit_rates(falling[:1])
+    with pytest.raises(ValueError, match=r"^timings: expected two sizes or more, got"):
+        Curve(falling[:1])
     assert fit_rates([Timing(size=1, seconds=0.5), Timing(size=2, seconds=2.0)])[0] == 0
 
 

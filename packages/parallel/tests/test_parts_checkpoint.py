@@ -72,9 +72,7 @@ def test_damage_is_found_and_stepped_over(name: str, three: Path) -> None:
 
 def test_a_damaged_name_of_the_latest_is_stepped_over(three: Path) -> None:
     (three / "latest").write_text("step-000")
-    with pytest.raises(
-        DamagedCheckpoint, match=r"latest: expected one of 1, 2, 3, got 'st"
-    ):
+    with pytest.raises(DamagedCheckpoint, match=r"latest: expected one of 1, 2, 3, got 'st"):
         open_parts(three)
     assert open_parts(three, fallback=True).step == 3
 

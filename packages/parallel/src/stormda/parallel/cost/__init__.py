@@ -1,6 +1,12 @@
 """What a training step costs on a machine that is not there: time, memory, scaling."""
 
-from stormda.parallel.cost.calibration import Timing, fit_link, fit_rates, relative_errors
+from stormda.parallel.cost.calibration import (
+    Curve,
+    Timing,
+    fit_link,
+    fit_rates,
+    relative_errors,
+)
 from stormda.parallel.cost.machine import FRONTIER, H200_NODES, LAPTOP, Link, Machine
 from stormda.parallel.cost.network import (
     Group,
@@ -17,6 +23,7 @@ __all__ = [
     "H200_NODES",
     "LADDER",
     "LAPTOP",
+    "Curve",
     "Group",
     "Link",
     "Machine",

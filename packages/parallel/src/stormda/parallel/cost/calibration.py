@@ -1,7 +1,8 @@
 """The numbers of a machine from timings on it, fitted so that relative errors are small.
 
 A link is fitted to `t = latency + n / bandwidth`, a device to `t = overhead + work / rate`: two
-numbers each, which then have to predict sizes that were not measured. Minimal times of several
+numbers each, which then have to predict sizes that were not measured. Where caches and protocols
+bend the line, a `Curve` goes through the measured sizes. Minimal times of several
 turns go in: what else runs on a machine only ever adds.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -27,6 +29,35 @@ class Timing:
 
     messages: int = 1
     """How many latencies are in it."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The time of a message, linear in its size between the sizes that were measured.
+
+    Source: Clauss et al. (2011), Single node on-line simulation of MPI applications with SMPI,
+    IPDPS'11, section 5, https://doi.org/10.1109/IPDPS.2011.69.
+
+    Examples:
+        >>> curve = Curve([Timing(size=n, seconds=t) for n, t in ((1, 1.0), (3, 2.0), (5, 8.0))])
+        >>> curve.seconds(2), curve.seconds(4), curve.seconds(6)
+        (1.5, 5.0, 11.0)
+    """
+
+    timings: Sequence[Timing]
+    """Measurements of two sizes or more, of one message each or more."""
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        if len({timing.size for timing in self.timings}) < 2:
+            raise ValueError(f"timings: expected two sizes or more, got {list(self.timings)}")
+
+    def seconds(self, size: float) -> float:
+        """Return the time of one message; outside the measured sizes the end lines go on."""
+        points = sorted((t.size, t.seconds / t.messages) for t in self.timings)
+        pairs = list(pairwise(points))
+        (a, s), (b, t) = next((pair for pair in pairs if size <= pair[1][0]), pairs[-1])
+        return s + (size - a) / (b - a) * (t - s)
 
 
 def fit_link(timings: Sequence[Timing]) -> Link:
