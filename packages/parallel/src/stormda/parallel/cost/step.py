@@ -136,7 +136,7 @@ def step_cost(machine: Machine, run: Run) -> StepCost:
         >>> run = Run(model=LADDER["10B"], batch=4096, replica=8, shard=64, sequence=8)
         >>> cost = step_cost(FRONTIER, run)
         >>> round(cost.compute / cost.seconds, 3)
-        0.995
+        0.996
     """
     model = run.model
     passes, memory = _passes(machine, run)
