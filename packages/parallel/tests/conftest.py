@@ -1,6 +1,14 @@
-"""Programs that tests start share modules, which lie beside them."""
+"""Programs of several processes, and what they share: run by tests, not collected as tests."""
 
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
+
+collect_ignore = [
+    "field_model.py",
+    "interrupted_training.py",
+    "many_meshes.py",
+    "whole_machine.py",
+    "windows.py",
+]

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from stormda.parallel import (
     DamagedCheckpoint,
     SelfComm,
-    checkpoint,
     intact_checkpoints,
     load_checkpoint,
     manifest,
     save_checkpoint,
+    tensor_file,
 )
 
 DTYPES = [
@@ -178,9 +178,9 @@ def kill_at(moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "rmtree", mortal(shutil.rmtree, half_tree))
     monkeypatch.setattr(manifest.os, "fsync", mortal(manifest.os.fsync))
     monkeypatch.setattr(
-        checkpoint,
+        tensor_file,
         "serialize_file",
-        mortal(checkpoint.serialize_file, lambda _, path: path.write_bytes(b"half")),
+        mortal(tensor_file.serialize_file, lambda _, path: path.write_bytes(b"half")),
     )
 
 

@@ -16,6 +16,7 @@ from stormda.parallel.collectives import (
     split,
 )
 from stormda.parallel.communicator import Communicator, SelfComm
+from stormda.parallel.cursor import SampleCursor
 from stormda.parallel.domain import Border, Domain
 from stormda.parallel.exchange import (
     Exchange,
@@ -42,20 +43,36 @@ from stormda.parallel.halo import (
 )
 from stormda.parallel.halo_messages import HaloMessages, halo_messages
 from stormda.parallel.halo_plan import HaloPlan, halo_plan
+from stormda.parallel.heads import SourceHeads, share_ranks
 from stormda.parallel.interruption import Interruption
 from stormda.parallel.launch import StartedMesh, launch
+from stormda.parallel.layers import ColumnLinear, RowLinear
+from stormda.parallel.layout import Part, Split, module_parts, part_of
 from stormda.parallel.manifest import DamagedCheckpoint
 from stormda.parallel.mesh import Mesh
 from stormda.parallel.mpi_comm import MpiComm
 from stormda.parallel.placement import Placement, read_placement
 from stormda.parallel.planned import PlannedComm, planned
+from stormda.parallel.reading import PartsCheckpoint, fill_from_file, open_parts
+from stormda.parallel.recompute import recompute
+from stormda.parallel.sharded_checkpoint import PendingCheckpoint, save_parts, start_saving
+from stormda.parallel.sharding import reduce_gradients, shard_parameters, whole_gradient_norm
 from stormda.parallel.sizes import balanced_sizes, members
+from stormda.parallel.store import SampleStore
+from stormda.parallel.streams import MemberStreams
 from stormda.parallel.torch_comm import TorchComm
+from stormda.parallel.training_state import (
+    optimizer_options,
+    restore_training,
+    training_parts,
+)
 from stormda.parallel.ulysses import by_heads
+from stormda.parallel.window_store import WindowStore
 
 __all__ = [
     "Border",
     "Checkpoint",
+    "ColumnLinear",
     "Communicator",
     "DamagedCheckpoint",
     "Domain",
@@ -63,20 +80,31 @@ __all__ = [
     "HaloMessages",
     "HaloPlan",
     "Interruption",
+    "MemberStreams",
     "Mesh",
     "MpiComm",
+    "Part",
+    "PartsCheckpoint",
+    "PendingCheckpoint",
     "Placement",
     "PlannedComm",
+    "RowLinear",
+    "SampleCursor",
+    "SampleStore",
     "SelfComm",
+    "SourceHeads",
+    "Split",
     "StartedHalo",
     "StartedMesh",
     "TorchComm",
+    "WindowStore",
     "balanced_sizes",
     "broadcast_parameters",
     "by_heads",
     "clip_gradients",
     "copy_in",
     "exchange",
+    "fill_from_file",
     "gather",
     "gather_invariant",
     "gradient_norm",
@@ -88,20 +116,33 @@ __all__ = [
     "load_checkpoint",
     "members",
     "merge_weights",
+    "module_parts",
+    "open_parts",
+    "optimizer_options",
     "overlap_add",
     "parameter_checksum",
+    "part_of",
     "planned",
     "prefix_sum",
     "psum",
     "read_placement",
+    "recompute",
+    "reduce_gradients",
     "reduce_out",
     "reshard",
+    "restore_training",
     "ring_shift",
     "save_checkpoint",
+    "save_parts",
     "scatter_sum",
+    "shard_parameters",
+    "share_ranks",
     "split",
     "start_exchange",
     "start_halo",
+    "start_saving",
     "sum_gradients",
+    "training_parts",
+    "whole_gradient_norm",
     "with_halo",
 ]

@@ -15,25 +15,24 @@ is left of the killed one is swept away by the next save.
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import TensorSpec, serialize_file
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stormda.parallel.manifest import DamagedCheckpoint, flush, verify_manifest, write_manifest
+from stormda.parallel.directory import folder_name, folders, latest_step, listed, prepare, publish
+from stormda.parallel.manifest import DamagedCheckpoint, verify_manifest, write_manifest
 from stormda.parallel.state import flatten_state, restore_state
+from stormda.parallel.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from stormda.parallel.communicator import Communicator
 
-_TENSORS, _STATE, _LATEST = "tensors.safetensors", "state.json", "latest"
+_TENSORS, _STATE = "tensors.safetensors", "state.json"
 _FILES = (_TENSORS, _STATE)
 _FORMAT = 1
 
@@ -98,13 +97,11 @@ def save_checkpoint(
     document, tensors = flatten_state(state)
     text = _header(step, document, dict(metadata or {}))
     if comm is None or comm.rank == 0:
-        _sweep(directory)
-        _publish(_write(directory, step, text, tensors), directory / _name(step))
-        _point(directory, step)
-        _prune(directory, step, keep)
+        _write(prepare(directory, step), text, tensors)
+        publish(directory, step, keep)
     if comm is not None:
         comm.barrier()
-    return directory / _name(step)
+    return directory / folder_name(step)
 
 
 def load_checkpoint(
@@ -136,21 +133,21 @@ def load_checkpoint(
         ({'learning_rate': 0.1}, {'learning_rate': 0.05})
     """
     directory = Path(directory)
-    folders = _folders(directory)
-    if not folders:
+    found = folders(directory)
+    if not found:
         raise FileNotFoundError(f"directory: expected checkpoints in {directory}, got none")
-    if step is not None and step not in folders:
-        raise ValueError(f"step: expected one of {_listed(folders)}, got {step}")
+    if step is not None and step not in found:
+        raise ValueError(f"step: expected one of {listed(found)}, got {step}")
     try:
-        step = _latest(directory, folders) if step is None else step
-        return _read(folders[step])
+        step = latest_step(directory, found) if step is None else step
+        return _read(found[step])
     except DamagedCheckpoint as damage:
         intact = intact_checkpoints(directory)
         before = [other for other in intact if step is None or other < step]
         if not (fallback and before):
-            raise DamagedCheckpoint(f"{damage} (intact: {_listed(intact)})") from None
+            raise DamagedCheckpoint(f"{damage} (intact: {listed(intact)})") from None
         warnings.warn(f"{damage}; falling back to step {before[-1]}", stacklevel=2)
-        return _read(folders[before[-1]])
+        return _read(found[before[-1]])
 
 
 def intact_checkpoints(directory: str | Path) -> list[int]:
@@ -168,7 +165,7 @@ def intact_checkpoints(directory: str | Path) -> list[int]:
         ...     intact_checkpoints(directory)
         [10]
     """
-    return [step for step, folder in _folders(Path(directory)).items() if _is_intact(folder)]
+    return [step for step, folder in folders(Path(directory)).items() if _is_intact(folder)]
 
 
 def _header(step: int, document: object, metadata: dict[str, Any]) -> str:
@@ -187,72 +184,10 @@ def _header(step: int, document: object, metadata: dict[str, Any]) -> str:
     )
 
 
-def _write(directory: Path, step: int, text: str, tensors: dict[str, Tensor]) -> Path:
-    temporary = directory / f"{_name(step)}.tmp"
-    temporary.mkdir(parents=True)
-    _write_tensors(temporary / _TENSORS, tensors)
-    (temporary / _STATE).write_text(text, encoding="utf-8")
-    write_manifest(temporary, _FILES)
-    return temporary
-
-
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file; `safetensors.torch.save_file` would need NumPy for it."""
-    packed = {
-        name: tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        for name, tensor in tensors.items()
-    }
-    specs = {
-        name: TensorSpec(
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            shape=list(tensor.shape),
-            data_ptr=tensor.data_ptr(),
-            data_len=tensor.nbytes,
-        )
-        for name, tensor in packed.items()
-    }
-    serialize_file(specs, path)
-
-
-def _publish(temporary: Path, final: Path) -> None:
-    """Give a finished folder its name; one that had it stays readable as `.replaced` till then."""
-    replaced = final.with_name(f"{final.name}.replaced")
-    if final.exists():
-        final.rename(replaced)
-    temporary.rename(final)
-    flush(final.parent)
-    if replaced.exists():
-        _remove(replaced)
-
-
-def _point(directory: Path, step: int) -> None:
-    temporary = directory / f"{_LATEST}.tmp"
-    temporary.write_text(f"{_name(step)}\n")
-    flush(temporary)
-    temporary.replace(directory / _LATEST)
-    flush(directory)
-
-
-def _prune(directory: Path, step: int, keep: int) -> None:
-    folders = _folders(directory)
-    for old in [other for other in folders if other <= step][:-keep]:
-        _remove(folders[old])
-
-
-def _sweep(directory: Path) -> None:
-    """Remove what killed saves have left behind."""
-    for path in directory.glob("step-*.tmp"):
-        shutil.rmtree(path)
-    for path in directory.glob("step-*.replaced"):
-        if path.with_suffix("").exists():
-            _remove(path)
-        else:
-            path.rename(path.with_suffix(""))
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder; killed half-way, it is a leftover and not a damaged checkpoint."""
-    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.tmp")))
+def _write(folder: Path, text: str, tensors: dict[str, Tensor]) -> None:
+    write_tensors(folder / _TENSORS, tensors)
+    (folder / _STATE).write_text(text, encoding="utf-8")
+    write_manifest(folder, _FILES)
 
 
 def _read(folder: Path) -> Checkpoint:
@@ -270,33 +205,3 @@ def _is_intact(folder: Path) -> bool:
     except DamagedCheckpoint:
         return False
     return True
-
-
-def _latest(directory: Path, folders: dict[int, Path]) -> int:
-    """Return the step that `latest` names; a first save killed before it was written has none."""
-    path = directory / _LATEST
-    if not path.is_file():
-        return max(folders)
-    name = path.read_text(errors="replace").strip()
-    for step in folders:
-        if _name(step) == name:
-            return step
-    raise DamagedCheckpoint(f"{path}: expected one of {_listed(folders)}, got {name!r}")
-
-
-def _folders(directory: Path) -> dict[int, Path]:
-    """Return the folder of every step in order, finished ones only."""
-    found: dict[int, Path] = {}
-    for path in sorted(directory.glob("step-*")):  # "step-1" sorts before "step-1.replaced"
-        match = re.fullmatch(r"step-(\d{8,})(\.replaced)?", path.name)
-        if match:
-            found.setdefault(int(match[1]), path)
-    return dict(sorted(found.items()))
-
-
-def _name(step: int) -> str:
-    return f"step-{step:08d}"
-
-
-def _listed(steps: Mapping[int, Path] | list[int]) -> str:
-    return ", ".join(map(str, steps)) or "none"

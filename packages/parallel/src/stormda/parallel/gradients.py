@@ -7,7 +7,6 @@ are shared out (an average of averages is not).
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from stormda.parallel.communicator import Communicator
+from stormda.parallel.layout import local_of
+from stormda.parallel.tensor_file import bytes_of, packed
 
 _BUCKET_BYTES = 32 * 2**20
 
@@ -67,7 +68,9 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     return norm
 
 
-def clip_gradients(parameters: Iterable[Tensor], largest: float) -> Tensor:
+def clip_gradients(
+    parameters: Iterable[Tensor], largest: float, *, norm: Tensor | None = None
+) -> Tensor:
     """Scale all gradients so that their norm is at most `largest`, and return what it was.
 
     Gradients whose norm is smaller keep their bits. A norm that is not finite is returned as it
@@ -76,6 +79,7 @@ def clip_gradients(parameters: Iterable[Tensor], largest: float) -> Tensor:
     Args:
         parameters: Those without a gradient are left out.
         largest: The largest norm, positive.
+        norm: What the norm is, where this rank holds only parts (see `whole_gradient_norm`).
 
     Raises:
         ValueError: If `largest` is not positive.
@@ -89,9 +93,9 @@ def clip_gradients(parameters: Iterable[Tensor], largest: float) -> Tensor:
     if not largest > 0:
         raise ValueError(f"largest: expected a positive norm, got {largest}")
     parameters = list(parameters)
-    norm = gradient_norm(parameters)
+    norm = gradient_norm(parameters) if norm is None else norm
     scale = (largest / norm).clamp(max=1)
-    for gradient in (p.grad for p in parameters if p.grad is not None):
+    for gradient in (local_of(p.grad) for p in parameters if p.grad is not None):
         gradient.mul_(scale)
     return norm
 
@@ -146,8 +150,8 @@ def parameter_checksum(module: nn.Module) -> int:
     """
     digest = hashlib.sha256()
     for _, value in _values(module):
-        packed = value.cpu().contiguous()
-        digest.update((ctypes.c_char * packed.nbytes).from_address(packed.data_ptr()))
+        own = packed(value)
+        digest.update(bytes_of(own))
     return _number(digest)
 
 

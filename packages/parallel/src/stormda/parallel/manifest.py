@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,19 @@ def write_manifest(folder: Path, names: Iterable[str]) -> None:
         ...     sorted(path.name for path in folder.iterdir())
         ['manifest.json', 'note.txt']
     """
-    entries = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": _digest(folder / name)}
-        for name in names
-    }
+    write_entries(folder, {name: describe(folder / name) for name in names})
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return the length and SHA-256 of a file, once it is on the disk."""
+    flush(path)
+    return {"bytes": path.stat().st_size, "sha256": _digest(path)}
+
+
+def write_entries(folder: Path, entries: Mapping[str, dict[str, Any]]) -> None:
+    """Write the manifest from what `describe` returned, on whichever rank, for every file."""
     (folder / MANIFEST).write_text(json.dumps(entries, indent=1), encoding="utf-8")
-    for path in (*(folder / name for name in entries), folder / MANIFEST, folder):
+    for path in (folder / MANIFEST, folder):
         flush(path)
 
 
@@ -57,7 +64,15 @@ def verify_manifest(folder: Path, names: Iterable[str]) -> None:
     Raises:
         DamagedCheckpoint: Naming the first file that is missing, truncated or altered.
     """
-    entries = _read_entries(folder / MANIFEST, sorted(names))
+    verify_entries(folder, _read_entries(folder / MANIFEST, sorted(names)))
+
+
+def verify_entries(folder: Path, entries: Mapping[str, dict[str, Any]]) -> None:
+    """Check that files of a folder are those that entries of its manifest describe.
+
+    Raises:
+        DamagedCheckpoint: Naming the first file that is missing, truncated or altered.
+    """
     for name, entry in entries.items():
         path = folder / name
         if not path.is_file():
@@ -80,6 +95,20 @@ def flush(path: Path) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the manifest of a folder whose files have names that are not known beforehand.
+
+    Raises:
+        DamagedCheckpoint: If there is none, or it describes no files.
+    """
+    path = folder / MANIFEST
+    try:
+        names = sorted(json.loads(path.read_bytes())) if path.is_file() else []
+    except (ValueError, TypeError):
+        names = []
+    return _read_entries(path, names or ["its files"])
 
 
 def _read_entries(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:

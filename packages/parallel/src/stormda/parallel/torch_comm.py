@@ -7,6 +7,7 @@ Parts of different lengths are padded to the longest, which every backend can ex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 from stormda.parallel.collectives import widened
 from stormda.parallel.communicator import Communicator, refuse_grad
 from stormda.parallel.sizes import check_root, exchanged_sizes, gathered_sizes, split_sizes
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a collective waits for the other ranks, unless the caller says otherwise."""
 
 
 class TorchComm(Communicator):
@@ -52,6 +56,11 @@ class TorchComm(Communicator):
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self.device = device or torch.device("cpu")
+
+    @property
+    def group(self) -> dist.ProcessGroup:
+        """The process group, for libraries that take one."""
+        return self._group
 
     def all_reduce(self, x: Tensor) -> Tensor:
         """Return the sum of every rank's `x`."""
@@ -106,6 +115,19 @@ class TorchComm(Communicator):
     def barrier(self) -> None:
         """Wait until every rank is here, this process's queued device work included."""
         float(self.all_reduce(torch.zeros((), device=self.device)))
+
+
+def subgroup(comm: TorchComm, ranks: Sequence[int], timeout: timedelta = TIMEOUT) -> TorchComm:
+    """Return a communicator of some of the ranks of another, made by these ranks only.
+
+    Args:
+        comm: The other; this process is one of the chosen ranks of it.
+        ranks: Which of its ranks, in order.
+        timeout: How long a collective waits for the other ranks.
+    """
+    chosen = [dist.get_global_rank(comm.group, rank) for rank in ranks]
+    group = dist.new_group(chosen, timeout=timeout, use_local_synchronization=True)
+    return TorchComm(group, comm.device)
 
 
 def _padded(x: Tensor, length: int) -> Tensor:
