@@ -50,6 +50,7 @@ COMMANDS: MappingProxyType[str, Entry] = MappingProxyType(
         "evaluate": Entry(
             "stormda.cli.evaluate:evaluate", "Score analyses against a truth or observations."
         ),
+        "plan": Entry("stormda.cli.plan:plan", "Predict memory, time and scaling of a training."),
         "inspect": Entry(
             "stormda.cli.inspect:inspect", "Say what a file holds and what is wrong with it."
         ),
