@@ -250,7 +250,9 @@ class ShallowWater:
 
     def _to_state(self, spectrum: Tensor) -> Tensor:
         vorticity, divergence, potential = spectrum.unbind(-3)
-        u, v = (self.config.radius * w / self._cos for w in self.sphere.vector(vorticity, divergence))
+        u, v = (
+            self.config.radius * w / self._cos for w in self.sphere.vector(vorticity, divergence)
+        )
         return torch.stack([u, v, self.sphere.synthesise(potential) / self.config.gravity], -3)
 
     def _sine_to_axis(self) -> Tensor:

@@ -135,7 +135,7 @@ def _sum(c: Tensor, matrix: Tensor) -> Tensor:
 def _legendre(truncation: int, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return `P_n^m` and `(1 - mu^2) dP_n^m / dmu`, each `(m, n, len(mu))`, by the recursion
 
-        mu P_n = e_{n+1} P_{n+1} + e_n P_{n-1},       e_n = sqrt((n^2 - m^2) / (4 n^2 - 1)).
+    mu P_n = e_{n+1} P_{n+1} + e_n P_{n-1},       e_n = sqrt((n^2 - m^2) / (4 n^2 - 1)).
     """
     top = truncation + 1
     m, n = np.arange(top)[:, None], np.arange(top + 1)[None]
