@@ -5,8 +5,8 @@ spread over seeds by a tenth), for the LETKF those of Bocquet (2011), figure 6, 
 steps between observations those of Sakov, Oliver and Bertino (2012), table 3.
 
 With twelve steps the iterations seldom converge within ten, and now and then a run loses the truth
-for some cycles: one seed of 600 cycles has given 0.49 and 0.60 in two runs of the same code, rounding
-apart. The score is the mean over five seeds.
+for some cycles: one seed of 600 cycles has given 0.49 and 0.60 in two runs of the same code,
+rounding apart. The score is the mean over five seeds.
 """
 
 import torch

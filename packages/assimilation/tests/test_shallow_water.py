@@ -131,7 +131,7 @@ def test_the_steady_flow_of_williamson_case_2_stays(tilt: float) -> None:
 
 
 def test_the_rossby_haurwitz_wave_of_williamson_case_6_travels_and_keeps_its_shape() -> None:
-    """In a flow without divergence it moves at 12.2 degrees a day, with a depth a little slower."""
+    """Without divergence it would move at 12.2 degrees a day; with a depth a little slower."""
     model = ShallowWater(SMALL)
     x = rossby_haurwitz(model)
     later = model.forecast(x, steps=2 * 72)

@@ -9,8 +9,8 @@ With the wind (u, v), the depth h, the relative vorticity z and the divergence d
 each with hyperdiffusion. Waves of gravity, Rossby waves, jets and their instability: the test
 problem of dynamical cores. Without diffusion mass, energy and potential enstrophy are conserved.
 
-Derivatives are spectral, on a Gaussian grid that keeps products of two free of aliasing; time steps
-are fourth-order Runge-Kutta with the hyperdiffusion as an integrating factor.
+Derivatives are spectral, on a Gaussian grid that keeps products of two free of aliasing; time
+steps are fourth-order Runge-Kutta with the hyperdiffusion as an integrating factor.
 
 Source: Williamson et al. (1992), A standard test set for numerical approximations to the shallow
 water equations in spherical geometry, J. Comput. Phys. 102, eq. 6-8; Hack and Jakob (1992).
@@ -135,8 +135,8 @@ class ShallowWater:
     ) -> Tensor:
         """Return random states in nonlinear balance: no divergence, and at first no change of it.
 
-        Run some days they become turbulence of Rossby waves and vortices, with few waves of gravity:
-        the start of a nature run.
+        Run some days they become turbulence of Rossby waves and vortices, with few waves of
+        gravity: the start of a nature run.
 
         Args:
             members: How many states.

@@ -2,9 +2,9 @@
 
     x(lambda, mu) = sum_m sum_{n >= |m|} x_n^m P_n^m(mu) exp(i m lambda),       mu = sin(latitude)
 
-with `P` normalised such that its square integrates to 2 over [-1, 1]: the mean square of a field is
-the sum of the squares of its coefficients. Longitudes go by the fast Fourier transform, latitudes
-by a matrix for each order `m`, whose quadrature is exact for what the truncation keeps. The
+with `P` normalised such that its square integrates to 2 over [-1, 1]: the mean square of a field
+is the sum of the squares of its coefficients. Longitudes go by the fast Fourier transform,
+latitudes by a matrix for each order `m`, whose quadrature is exact for what the truncation keeps. The
 gradient along a meridian has a matrix of its own, `H = (1 - mu^2) dP / dmu`.
 
 Source: Hack and Jakob (1992), Description of a global shallow water model based on the spectral
@@ -21,9 +21,9 @@ from torch import Tensor
 class SphericalHarmonics:
     """The transforms of a triangular truncation, on the grid that is exact for products of two.
 
-    Coefficients are complex with shape `(*batch, order m, degree n)`, both 0 to the truncation; what
-    has `n < m` is zero, and negative orders follow from fields being real. Fields are
-    `(*batch, lat, lon)`, from north to south and from longitude 0 eastwards.
+    Coefficients are complex with shape `(*batch, order m, degree n)`, both from 0 to the
+    truncation; what has `n < m` is zero, and negative orders follow from fields being real. Fields
+    are `(*batch, lat, lon)`, from north to south and from longitude 0 eastwards.
 
     Args:
         truncation: The largest degree, at least 4.
@@ -77,7 +77,7 @@ class SphericalHarmonics:
         """Return the coefficients of the divergence, on the unit sphere, of a vector field.
 
         Args:
-            u: The eastward component times the cosine of latitude, with shape `(*batch, lat, lon)`.
+            u: The eastward component times the cosine of latitude, `(*batch, lat, lon)`.
             v: The northward component times the cosine of latitude, with the same shape.
         """
         along, across = self._inner * self._waves(u), self._inner * self._waves(v)
@@ -133,9 +133,10 @@ def _sum(c: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _legendre(truncation: int, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return `P_n^m` and `(1 - mu^2) dP_n^m / dmu`, each `(m, n, len(mu))`, by the recursion
+    """Return `P_n^m` and `(1 - mu^2) dP_n^m / dmu`, each `(m, n, len(mu))`.
 
-    mu P_n = e_{n+1} P_{n+1} + e_n P_{n-1},       e_n = sqrt((n^2 - m^2) / (4 n^2 - 1)).
+    By the recursion `mu P_n = e_{n+1} P_{n+1} + e_n P_{n-1}`, where
+    `e_n = sqrt((n^2 - m^2) / (4 n^2 - 1))`.
     """
     top = truncation + 1
     m, n = np.arange(top)[:, None], np.arange(top + 1)[None]
