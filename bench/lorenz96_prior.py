@@ -4,14 +4,14 @@
 
 Two parts, as in STORM: an encoder that reads the past once and says where the present is expected
 and how uncertainly, and a small denoiser of the departure from that, in units of its uncertainty.
-The encoder holds a model of its own, a learned rate of change that is integrated over the interval;
-the classical filters can run on it, so that the value of the model and that of the analysis are
+The encoder holds a model of its own, a learned rate of change, integrated over the interval; the
+classical filters can run on it, so that the value of the model and that of the analysis are
 told apart. All layers are circular convolutions: what they learn at one point holds at all.
 
 The past of a training sample is that of an LETKF with the true model, with its errors as they are
-and up to three times larger. It takes a minute or two on one core; the weights go to a file and are
-read again. The recipe lives here and not in `stormda`: nobody but the benchmarks assimilates a ring
-of 40 points, and `stormda`'s own recipes train STORM's network on fields.
+and up to three times larger. It takes a minute or two on one core; the weights go to a file and
+are read again. The recipe lives here and not in `stormda`: nobody but the benchmarks assimilates a
+ring of 40 points, and `stormda`'s own recipes train STORM's network on fields.
 
     python bench/lorenz96_prior.py --problem spantini2019 arctan
 """

@@ -10,7 +10,7 @@ on the same truths, observations and first ensemble,
 - the IEnKS with the true model (`spantini2019` only: it is what the table there is led by).
 
 A bootstrap particle filter of a size that anybody runs loses 40 points at once, and is left out.
-The settings are those of the published tables; `--tune` looks for better ones on seeds 100 and 101.
+The settings are those of the published tables; `--tune` looks for better ones on seeds 100, 101.
 Scores are means over time, after 20 cycles, of the RMSE of the mean, fair CRPS, spread over skill,
 and coverage of 90 % intervals; a filter that lost the truth has none (nan). Writes
 bench/results/one_stage.csv, with the seconds of an analysis, machine, versions and commit. About
@@ -191,7 +191,7 @@ TUNED: dict[str, dict[str, Settings]] = {
         "letkf, learned model": {"members": 20, "inflation": 1.0, "radius": 3.0, "rtps": 0.2},
     },
 }
-"""Of `published/spantini2019.py` and `published/ensf2024.py`; the one-stage filter is as trained."""
+"""Of `published/spantini2019.py` and `published/ensf2024.py`; one-stage as it was trained."""
 
 
 def main() -> None:

@@ -4,8 +4,8 @@
 
 with `P` normalised such that its square integrates to 2 over [-1, 1]: the mean square of a field
 is the sum of the squares of its coefficients. Longitudes go by the fast Fourier transform,
-latitudes by a matrix for each order `m`, whose quadrature is exact for what the truncation keeps. The
-gradient along a meridian has a matrix of its own, `H = (1 - mu^2) dP / dmu`.
+latitudes by a matrix for each order `m`, whose quadrature is exact for what the truncation keeps.
+The gradient along a meridian has a matrix of its own, `H = (1 - mu^2) dP / dmu`.
 
 Source: Hack and Jakob (1992), Description of a global shallow water model based on the spectral
 transform method, NCAR/TN-343+STR, section 3.
