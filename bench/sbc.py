@@ -4,9 +4,9 @@
 
 A truth and what a filter believed a moment before are drawn as in `lorenz96_prior.py`, but with
 seeds of their own; the truth is observed; 19 members are drawn with the prior, without and with
-the observation. If the prior is right and the sampler too, the rank of the truth among the members is
-uniform (Talts et al., 2018, arXiv:1804.06788). The error of the learned score is therefore in the
-number, unlike in `calibration.py`. Cases lie five analyses apart, points ten, so that ranks
+the observation. If the prior is right and the sampler too, the rank of the truth among the members
+is uniform (Talts et al., 2018, arXiv:1804.06788). The error of the learned score is therefore in
+the number, unlike in `calibration.py`. Cases lie five analyses apart, points ten, so that ranks
 are nearly independent; the test is chi-square over the 20 ranks in 10 pairs.
 
 Writes bench/results/sbc.csv: p-values, mean rank (9.5), the share in the outermost two of the 20

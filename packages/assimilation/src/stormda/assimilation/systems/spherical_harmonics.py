@@ -110,7 +110,8 @@ class SphericalHarmonics:
     def _waves(self, x: Tensor) -> Tensor:
         """Return the Fourier coefficients `(*batch, m, lat)` along the parallels."""
         waves = torch.fft.rfft(x.to(self.dtype), norm="forward")[..., : self.truncation + 1]
-        return waves.transpose(-1, -2)
+        by_order: Tensor = waves.transpose(-1, -2)
+        return by_order
 
     def _fields(self, waves: Tensor) -> Tensor:
         x: Tensor = torch.fft.irfft(waves.transpose(-1, -2), n=self.shape[1], norm="forward")
