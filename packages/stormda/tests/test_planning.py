@@ -5,9 +5,9 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from stormda.parallel.cost import FRONTIER, LADDER, Run, step_cost
 
 from stormda.cli import main
+from stormda.parallel.cost import FRONTIER, LADDER, Run, step_cost
 from stormda.storm.planning import MACHINES, Plan, make_plan, model_of, strong_scaling, tokens_of
 
 
