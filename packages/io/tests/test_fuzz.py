@@ -6,6 +6,7 @@ for an error or values of the right shape, of a file that was cut for an error o
 """
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ if not SCRIPT.exists():
     pytest.skip("tools/fuzz_fields.py is not beside the package", allow_module_level=True)
 spec = importlib.util.spec_from_file_location("fuzz_fields", SCRIPT)
 fuzz = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = fuzz  # dataclasses look their module up
 spec.loader.exec_module(fuzz)
 
 

@@ -27,7 +27,7 @@ from stormda.io.files import sha256
 from stormda.io.layout import FieldAxes, VariableAttributes, field_layout, require_storable
 from stormda.io.regions import Region, region_of, require_inside, require_whole
 from stormda.io.rounding import FRACTION, bit_round, with_bits
-from stormda.io.zarr_file import COMPLETE, create_group, pieces, replace_folder
+from stormda.io.zarr_file import COMPLETE, array_of, create_group, pieces, replace_folder
 
 _NOTES = ".written"
 """The folder of notes inside the group that is being written."""
@@ -166,7 +166,7 @@ class EnsembleZarr:
                 raise ValueError(
                     f"fields: expected shape {expected} for {name!r}, got {array.shape}"
                 )
-            group[name][where] = bit_round(array, self.bits.get(name, FRACTION))
+            array_of(group, name)[where] = bit_round(array, self.bits.get(name, FRACTION))
         for path in self._files(region):
             flush(path)
         note = self.folder / _NOTES / f"{region.name}-{self._digest(region)}"

@@ -194,7 +194,7 @@ def _lazily(source: object, engine: str, **options: Any) -> xr.Dataset:  # noqa:
         warnings.filterwarnings("ignore", "Duplicate dimension names")
         opened: xr.Dataset = xr.open_dataset(
             source,  # type: ignore[arg-type]  # a Zarr store, too
-            engine=engine,  # type: ignore[arg-type]  # xarray's own list lacks some
+            engine=engine,
             decode_cf=False,
             cache=False,
             **options,

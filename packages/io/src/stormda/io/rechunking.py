@@ -16,7 +16,7 @@ from stormda.io.cf_file import create_cf
 from stormda.io.index import LevelAxis
 from stormda.io.layout import FieldAxes, field_layout
 from stormda.io.store import Store, open_store
-from stormda.io.zarr_file import COMPLETE, atomic_folder, create_group
+from stormda.io.zarr_file import COMPLETE, array_of, atomic_folder, create_group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def rechunk(
         group = create_group(folder, layout, chunks, {}, compression)
         for name in names:
             for where, values in _blocks(store, name, pieces.frames):
-                group[name][where] = values
+                array_of(group, name)[where] = values
         group.attrs[COMPLETE] = 1
 
 

@@ -120,7 +120,7 @@ def runs(
         raise ValueError(f"{argument}: expected a window of cells {bounds}, got {window}")
     if np.isinf(low):
         return _round(start, stop, size)
-    first, last = (0, 0) if borders is None else (_mirror(border) for border in borders)
+    first, last = (0, 0) if borders is None or borders == "wrap" else map(_mirror, borders)
     behind = 2 * size - last
     pieces = [
         Run(slice(first - min(stop, 0), first - start), turned=True) if start < 0 else None,

@@ -196,6 +196,6 @@ def _mapped_arrays(path: Path) -> dict[str, _Mapped]:
         file.variables.clear()
     whole = np.memmap(path, np.uint8, "r")
     return {
-        name: _Mapped(np.ndarray(shape, dtype, whole, offset, strides))  # type: ignore[arg-type]
+        name: _Mapped(np.ndarray(shape, dtype, whole, offset, strides))
         for name, (offset, dtype, shape, strides) in places.items()
     }

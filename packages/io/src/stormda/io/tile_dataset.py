@@ -230,7 +230,7 @@ class TileDataset:
         if "Z" not in self.store.axes(name):
             values, mask = values[:, None], mask[:, None]
         if static:
-            values, mask = (np.repeat(a, len(frames), axis=0) for a in (values, mask))
+            values, mask = values.repeat(len(frames), 0), mask.repeat(len(frames), 0)
         return values, mask
 
     def _warn_of_waste(self) -> None:

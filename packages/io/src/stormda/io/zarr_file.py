@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -29,6 +29,11 @@ COMPLETE = "complete"
 """The attribute of a group that was written to its end (1)."""
 
 Sizes = tuple[int, ...]
+
+
+def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Return an array of a group; a name could also be that of another group."""
+    return cast("zarr.Array[Any]", group[name])
 
 
 def create_group(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stormda.grid import LatLonGrid, PlaneGrid, describe_difference
 from stormda.io import ObservationTable, Store
-from stormda.storm.frames import Times
+from stormda.storm.frames import Times, grid_of
 from stormda.storm.real_observations import cells_of, usable
 
 
@@ -90,7 +90,7 @@ def compare_fields(analysis: Store, truth: Store, variable: str) -> FieldCompari
     values, valid = truth.read(variable, time=theirs.tolist())
     units = truth.variables[variable].units
     require_units(analysis, units, variable, str(truth.paths[0]))
-    return FieldComparison(analysis.grid, units, times, ensemble, values, valid & known.all(0))
+    return FieldComparison(grid_of(analysis), units, times, ensemble, values, valid & known.all(0))
 
 
 def compare_points(analysis: Store, table: ObservationTable, variable: str) -> PointComparison:

@@ -137,7 +137,8 @@ def make_plan(
     sizes = [_checked(mesh, devices)] if mesh is not None else _divisions(devices, batch, model)
     plans, reason = [], "no division of the devices into powers of two"
     for division in sizes:
-        run = Run(model=model, batch=batch, **division)
+        axes: dict[str, Any] = {**division}
+        run = Run(model=model, batch=batch, **axes)
         try:
             plan = Plan(machine=machine, run=run, history=history, cost=step_cost(machine, run))
         except ValueError as error:
