@@ -60,8 +60,8 @@ def text(tmp_path):
         (
             b"GRIB\x00\x00\x00\x01",
             "obs.csv",
-            "expected a NetCDF-3 or NetCDF-4 file, "
-            "got a GRIB file (convert it with cfgrib or `grib_to_netcdf`)",
+            "expected observations in a CSV, Parquet, NetCDF or HDF5 file, "
+            "got a GRIB file of fields (`open_store` opens it)",
         ),  # 3
         (
             b"BUFR\x00\x00\x00\x04",

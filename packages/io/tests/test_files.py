@@ -21,7 +21,6 @@ def opening(path):
             "a Git-LFS pointer (fetch the file with `git lfs pull`)",
         ),
         (b"\n<!DOCTYPE html><html>", "an HTML page (the download failed)"),
-        (b"GRIB\x00\x00", "a GRIB file (convert it with cfgrib or `grib_to_netcdf`)"),
         (b"\x0e\x03\x13\x01", "an HDF4 file (convert it with `h4tonccf`)"),
         (b"\x1f\x8b\x08", "a gzip archive (unpack it first)"),
         (b"PK\x03\x04", "a zip archive (unpack it first)"),
@@ -61,8 +60,12 @@ def test_truncated_netcdf_4(tmp_path, real):
         opening(path)
 
 
-def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(ValueError, match=r": expected a file, got a folder$"):
+def test_a_folder_that_is_no_zarr_group(tmp_path):
+    message = (
+        f"{tmp_path}: expected a file or a Zarr group, got a folder without Zarr metadata "
+        "(zarr.json, .zgroup, .zmetadata)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         opening(tmp_path)
 
 

@@ -1,7 +1,6 @@
 """Files as they are found in the world: what must be read, and what must be refused, and how."""
 
 import re
-import warnings
 
 import numpy as np
 import pytest
@@ -53,6 +52,7 @@ from stormda.io.observations import COLUMNS
         ("static/sftlf_rotated_201x194.nc", "sftlf", (1, 201, 194), None),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Duplicate dimension names")  # said by xarray, of "contacts"
 def test_values_are_those_that_xarray_decodes(real, file, name, shape, first):
     store = open_store(real / file)
     values, mask = store.read(name)
@@ -60,10 +60,7 @@ def test_values_are_those_that_xarray_decodes(real, file, name, shape, first):
     if first is not None:
         assert store.times[0] == np.datetime64(first)
     engine = "scipy" if (real / file).read_bytes()[:3] == b"CDF" else "h5netcdf"
-    with (
-        warnings.catch_warnings(),
-        xr.open_dataset(real / file, engine=engine, decode_times=False) as dataset,
-    ):
+    with xr.open_dataset(real / file, engine=engine, decode_times=False) as dataset:
         other = dataset[name].transpose(*store.variables[name].dims).values.reshape(shape)
     assert_array_equal(mask, np.isfinite(other))
     # xarray unpacks int16 in float32: one unit in the last place of pressures near 1e5

@@ -80,6 +80,11 @@ def _reader_of(file: Path) -> Reader:
         raise ValueError(f"{file}: expected a file, got a folder")
     with file.open("rb") as opened:
         head = opened.read(64)
+    if head.startswith(b"GRIB"):
+        raise ValueError(
+            f"{file}: expected observations in a CSV, Parquet, NetCDF or HDF5 file, got a GRIB file "
+            "of fields (`open_store` opens it)"
+        )
     if head.startswith(PARQUET):
         return read_parquet
     named = file.suffix.lower() in _NETCDF_NAMES
