@@ -82,8 +82,8 @@ def _reader_of(file: Path) -> Reader:
         head = opened.read(64)
     if head.startswith(b"GRIB"):
         raise ValueError(
-            f"{file}: expected observations in a CSV, Parquet, NetCDF or HDF5 file, got a GRIB file "
-            "of fields (`open_store` opens it)"
+            f"{file}: expected observations in a CSV, Parquet, NetCDF or HDF5 file, "
+            "got a GRIB file of fields (`open_store` opens it)"
         )
     if head.startswith(PARQUET):
         return read_parquet
