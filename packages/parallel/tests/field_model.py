@@ -29,7 +29,7 @@ AXES = ("replica", "shard", "lat", "lon", "tensor")
 def alone() -> StartedMesh:
     """Return the mesh of a serial run, inside or outside a job of many ranks."""
     plan = Mesh(dict.fromkeys(AXES, 1))
-    return StartedMesh(plan, Placement(launcher="python"), torch.device("cpu"), {}, owner=False)
+    return StartedMesh(plan, Placement(launcher="python"), torch.device("cpu"), {}, session=None)
 
 
 def over(**sizes: int) -> StartedMesh:

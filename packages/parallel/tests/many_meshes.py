@@ -214,7 +214,7 @@ def check_heads(mesh: StartedMesh, directory: Path) -> None:
 
 def check_half_precision(mesh: StartedMesh) -> None:
     """bfloat16 is computed in; parameters, gradients and their sums stay in float32."""
-    narrow, exact = built(mesh, torch.bfloat16), built(mesh)
+    narrow, exact = built(mesh, torch.bfloat16), built(mesh, torch.float32)
     indices, _ = START.take(BATCH)
     losses = []
     for net in (narrow, exact):
@@ -222,7 +222,7 @@ def check_half_precision(mesh: StartedMesh) -> None:
         loss.backward()
         reduce_gradients(net, mesh)
         losses.append(mesh.comm("replica", "shard", "lat", "lon").all_reduce(loss.detach()))
-    assert_close(*[loss.double() for loss in losses], rtol=0.03, atol=0)  # 8 bits: 0.4 % a step
+    assert_close(*[loss.double() for loss in losses], rtol=0.01, atol=0)  # 8 bits: 0.4 % a step
     assert {p.dtype for p in narrow.parameters()} == {torch.float32}
     assert {p.grad.dtype for p in narrow.parameters()} == {torch.float32}
     norms = [whole_gradient_norm(net, mesh).double() for net in (narrow, exact)]

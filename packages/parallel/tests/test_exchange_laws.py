@@ -103,4 +103,6 @@ def test_the_first_example_prints_one_number_however_it_is_started(
     command = [sys.executable, *launcher] if by_python else [*launcher, sys.executable]
     done = started([*command, program])
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.split()) == {EXPECTED}
+    # the lines of several processes may run into one another
+    assert EXPECTED in done.stdout
+    assert not done.stdout.replace(EXPECTED, "").strip()
