@@ -19,16 +19,15 @@ PUBLIC = sorted(
     path for path in SOURCES if path.name == "__init__.py" and "__all__" in path.read_text("utf-8")
 )
 
-LONG_FUNCTIONS = {
-    "assimilation/cycling.py:cycle": "fourteen arguments, each explained; five lines of code",
-    "io/observations.py:observation_table": "eleven arguments, each explained",
-}
-"""Functions of more than 60 lines, docstring included."""
+LONG_FUNCTIONS = {"cli/assimilate.py:assimilate": "fourteen options, each an argument"}
+"""Functions of more than 48 lines, signature included, docstring not."""
 
 COPIES = {
     "attention/block.py": "two mixers take the same fields of the configuration",
     "attention/fused.py": "autograd's frame around kernels that have nothing else in common",
     "attention/native.py": "the same frame",
+    "io/ensemble_parts.py": "two writers take the same fields, each with its own defaults",
+    "io/ensemble_zarr.py": "the same fields",
 }
 """Modules whose blocks of equal lines are equal for a reason."""
 
@@ -53,13 +52,21 @@ def test_modules_are_short() -> None:
     assert not {name: n for name, n in lines.items() if n > 400}
 
 
+def lines_of(function: ast.FunctionDef) -> int:
+    first = function.body[0]
+    said = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    documentation = first.end_lineno - first.lineno + 1 if said else 0
+    return function.end_lineno - function.lineno + 1 - documentation
+
+
 def test_functions_are_short() -> None:
-    long = {
-        f"{short(path)}:{node.name}"
+    lines = {
+        f"{short(path)}:{node.name}": lines_of(node)
         for path, tree in TREES.items()
         for node in functions(tree)
-        if node.end_lineno - node.lineno + 1 > 60
     }
+    assert median(lines.values()) <= 10
+    long = {name for name, n in lines.items() if n > 48}
     assert long == set(LONG_FUNCTIONS), "shorten it, or say why not; drop what is short again"
 
 
@@ -128,11 +135,7 @@ def test_functions_that_raise_say_so() -> None:
         and any(isinstance(part, ast.Raise) for part in ast.walk(node))
         and "Raises:" not in (ast.get_docstring(node) or "")
     ]
-    assert len(silent) <= UNSAID, silent
-
-
-UNSAID = 18
-"""Public functions that raise an error without a `Raises` section."""
+    assert not silent
 
 
 def significant(path: Path) -> list[tuple[int, str]]:

@@ -157,7 +157,8 @@ def test_units_that_do_not_convert(case, prior, tmp_path) -> None:
         (
             ["--set", "filter.step=2"],
             "--set filter.step: expected a field among ['cohesion', 'error_factor', 'iterations', "
-            "'rho', 'sigma_max', 'sigma_min', 'smallest_error', 'steps', 'tolerance'], got 'step'",
+            "'rho', 'sigma_max', 'sigma_min', 'smallest_error', 'steps', 'tolerance'], got 'step' "
+            "(did you mean 'steps'?)",
         ),
     ],
 )

@@ -185,7 +185,7 @@ def test_the_command_prints_table_verdict_and_places(weights: Path, tmp_path: Pa
     assert "points = 16" in done.stdout
     assert "arctan-sparse: storm has " in done.stdout
     assert str(out / "report.html") in done.stdout
-    assert "arctan-sparse: truth" in done.stderr
+    assert "analysis 6 of 6 arctan-sparse: oi" in done.stderr
 
 
 def test_existing_output_is_refused_before_anything_is_computed(

@@ -20,6 +20,9 @@ def area_means(labels: Tensor, weights: Tensor | None = None) -> matrix:
             below 0 belong to none.
         weights: Weights of the numbers (areas), with shape `(n,)`; None weighs all alike.
 
+    Raises:
+        ValueError: If the labels are not integers along one dimension, or a region has no weight.
+
     Examples:
         >>> halves = area_means(torch.tensor([0, 0, 1, -1]))
         >>> halves(torch.tensor([[1.0, 3.0, 5.0, 99.0]]))
@@ -54,6 +57,9 @@ def block_means(
         shape: The fine grid `(ny, nx)`.
         factor: Cells of a block `(fy, fx)`, which divide the grid.
         areas: Areas of the cells, with shape `(ny, nx)`; None weighs all alike.
+
+    Raises:
+        ValueError: If the factor does not divide the grid.
 
     Examples:
         >>> coarse = block_means((2, 4), (2, 2))

@@ -66,6 +66,9 @@ def source_mala(
         context: The denoiser's keyword arguments.
         transform: Takes the denoiser's states to those that the operator observes.
 
+    Raises:
+        ValueError: If there are fewer than two iterations.
+
     Examples:
         >>> from stormda.assimilation import DiagonalError, GaussianPrior
         >>> prior = GaussianPrior(torch.zeros(1), torch.eye(1))

@@ -59,6 +59,9 @@ def twisted_smc(
     Returns:
         The particles, with states `(particles, *prior.shape)`.
 
+    Raises:
+        ValueError: If there are fewer than two particles.
+
     Examples:
         >>> from stormda.assimilation import DiagonalError, GaussianPrior
         >>> prior = GaussianPrior(torch.zeros(1), torch.eye(1))

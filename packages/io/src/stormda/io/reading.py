@@ -102,15 +102,21 @@ def tile_runs(grid: Grid, tile: Tile | None) -> tuple[list[Run], ...]:
     )
 
 
+ROOM = 0.05
+"""Shares of its range by which a quantity may leave it: what was made of observed values (sampled,
+fitted, compressed) goes a little beyond them, wrong units go far."""
+
+
 def require_plausible(
     values: NDArray[np.float32], valid: NDArray[np.bool_], quantity: PhysicalQuantity
 ) -> None:
-    """Raise where a valid value is out of the range in which a quantity has been observed.
+    """Raise where a valid value is far out of the range in which a quantity has been observed.
 
     Raises:
         ValueError: With the first such value and its place.
     """
-    low, high = quantity.low, quantity.high
+    room = ROOM * (quantity.high - quantity.low)
+    low, high = quantity.low - room, quantity.high + room
     if not values.size or (values.min() >= low and values.max() <= high):
         return
     bad = valid & ((values < low) | (values > high))

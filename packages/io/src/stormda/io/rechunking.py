@@ -96,6 +96,10 @@ def local_copy(
         folder: Where copies are kept.
         pieces: What is stored together.
         variables: Which; all by default.
+
+    Raises:
+        OSError: If the copy cannot be written.
+        ValueError: If the fields have no time, or several kinds of levels.
     """
     names = [*store.variables] if variables is None else [store.resolve(n) for n in variables]
     said = [store.fingerprint, names, pieces.frames, pieces.tile]

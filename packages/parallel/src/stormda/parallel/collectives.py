@@ -63,7 +63,7 @@ def copy_in(x: Tensor, comm: Communicator) -> Tensor:
     """Let a tensor that all ranks share into work that differs between ranks (I -> R).
 
     Args:
-        x: The same on every rank.
+        x: The same on every rank, of any shape.
         comm: The ranks.
 
     Returns:
@@ -101,7 +101,7 @@ def gather(
     """Join the parts of all ranks, for work that differs between ranks (S -> R).
 
     Args:
-        x: This rank's part.
+        x: This rank's part, of one shape on all ranks but for `dim`.
         comm: The ranks.
         dim: The dimension along which the parts are joined.
         sizes: The length of every rank's part; None where they are equal.
@@ -153,7 +153,7 @@ def gather_invariant(
     """Join the parts of all ranks, for work that is the same on all of them (S -> I).
 
     Args:
-        x: This rank's part.
+        x: This rank's part, of one shape on all ranks but for `dim`.
         comm: The ranks.
         dim: The dimension along which the parts are joined.
         sizes: The length of every rank's part; None where they are equal.
@@ -178,7 +178,7 @@ def split(
     """Keep this rank's part of a tensor that all ranks share (I -> S).
 
     Args:
-        x: The same on every rank.
+        x: The same on every rank, of any shape.
         comm: The ranks.
         dim: The dimension that is cut.
         sizes: The length of every rank's part; None where they are equal.

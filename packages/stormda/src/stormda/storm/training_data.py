@@ -104,10 +104,7 @@ def _histories(
             normalization,
             error=None if exact else recipe.error,
             step_hours=step_hours,
-            clock=recipe.network.clock,
-            season=recipe.season,
-            seed=recipe.training.seed,
-            device=device,
+            **_shared(recipe, device),
             **settings,
         )
 
@@ -132,14 +129,21 @@ def _pairs(
             part,
             coarsening,
             normalization,
-            clock=recipe.network.clock,
-            season=recipe.season,
-            seed=recipe.training.seed,
-            device=device,
+            **_shared(recipe, device),
             **settings,
         )
 
     return source
+
+
+def _shared(recipe: FileRecipe, device: torch.device | str) -> dict[str, Any]:
+    """Return the settings that all kinds of samples have."""
+    return {
+        "clock": recipe.network.clock,
+        "season": recipe.season,
+        "seed": recipe.training.seed,
+        "device": device,
+    }
 
 
 def _period(frames: Frames, chosen: Any, name: str) -> Frames:  # noqa: ANN401

@@ -136,6 +136,9 @@ def ienkf(
     Returns:
         The members at the start of the window, with the shape of `ensemble`.
 
+    Raises:
+        ValueError: If there is no iteration.
+
     Examples:
         The square of a number near 3 is observed as 4:
 

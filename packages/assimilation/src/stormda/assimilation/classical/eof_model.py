@@ -76,6 +76,9 @@ def fit_eof_model(samples: Tensor, rank: int) -> EofModel:
             square of `min(t, points)`.
         rank: The number of leading EOFs that are predicted.
 
+    Raises:
+        ValueError: If the rank is negative, or more than the fields have EOFs.
+
     Examples:
         >>> wave = torch.linspace(0, 60, 400).sin()[:, None] * torch.tensor([1.0, 2.0])
         >>> model = fit_eof_model(wave, rank=1)

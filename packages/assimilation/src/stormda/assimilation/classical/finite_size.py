@@ -34,6 +34,9 @@ def finite_size_inflation(
         certainty: How much more is known of the covariance than of a random sample's; 1 suits a
             strongly chaotic model, 2 a weakly nonlinear one.
 
+    Raises:
+        ValueError: If the certainty is not positive.
+
     Examples:
         >>> from stormda.assimilation import DiagonalError
         >>> predicted = torch.linspace(-1, 1, 10)[:, None]

@@ -25,6 +25,9 @@ def gaspari_cohn(distance: Tensor, radius: float) -> Tensor:
         distance: Distances >= 0, with shape `(*shape)`.
         radius: Where the factor reaches zero, in the units of the distance.
 
+    Raises:
+        ValueError: If the radius is not positive.
+
     Examples:
         >>> gaspari_cohn(torch.tensor([0.0, 1.0, 2.0]), 2.0)
         tensor([1.0000, 0.2083, 0.0000])

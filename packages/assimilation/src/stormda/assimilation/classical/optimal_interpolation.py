@@ -54,6 +54,9 @@ def optimal_interpolation(
         observation: What was observed; a linear operator needs one iteration.
         iterations: The number of Gauss-Newton steps.
 
+    Raises:
+        ValueError: If there is no iteration.
+
     Examples:
         >>> from stormda.assimilation import DiagonalError, Observation, select
         >>> seen = Observation(torch.tensor([2.0]), select(torch.tensor([0])), DiagonalError(1.0))

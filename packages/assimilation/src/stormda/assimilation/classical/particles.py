@@ -91,6 +91,9 @@ def resample(
         share: Resample below this share of effective particles.
         jitter: The size of the jitter in bandwidths; 0 leaves copies alike.
 
+    Raises:
+        ValueError: If the share is not in [0, 1].
+
     Examples:
         >>> logs = torch.tensor([0.001, 0.999]).log()
         >>> g = torch.Generator().manual_seed(0)

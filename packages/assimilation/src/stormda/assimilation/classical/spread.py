@@ -87,7 +87,7 @@ def inflate(ensemble: Tensor, factor: float) -> Tensor:
 
 
 def relax_spread(analysis: Tensor, background: Tensor, share: float) -> Tensor:
-    """Relax the standard deviation to the background's, by a factor at each point.
+    """Relax the standard deviation of an ensemble `(m, *shape)` to the background's, by point.
 
     Where an analysis has no spread at all it stays without.
 
@@ -101,7 +101,7 @@ def relax_spread(analysis: Tensor, background: Tensor, share: float) -> Tensor:
 
 
 def relax_deviations(analysis: Tensor, background: Tensor, share: float) -> Tensor:
-    """Mix the background's deviations into the analysis's.
+    """Mix the background's deviations into the analysis's, both of shape `(m, *shape)`.
 
     Examples:
         >>> relax_deviations(torch.tensor([1.0, 3.0]), torch.tensor([6.0, 0.0]), 0.5)
@@ -112,7 +112,7 @@ def relax_deviations(analysis: Tensor, background: Tensor, share: float) -> Tens
 
 
 def rotate(ensemble: Tensor, generator: torch.Generator) -> Tensor:
-    """Rotate the members among each other at random: mean and covariance stay.
+    """Rotate members `(m, *shape)` among each other at random: mean and covariance stay.
 
     Examples:
         >>> x = rotate(torch.eye(4).double(), torch.Generator().manual_seed(0))

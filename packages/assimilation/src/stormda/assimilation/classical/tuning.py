@@ -30,6 +30,9 @@ def grid_search(
             diverged) counts as infinite.
         grid: The values to try for each setting.
 
+    Raises:
+        ValueError: If a setting has no values to try.
+
     Examples:
         >>> grid = {"inflation": [1.0, 1.1], "radius": [2.0, 4.0]}
         >>> grid_search(lambda s: s["inflation"] * abs(s["radius"] - 3.5), grid)[0]

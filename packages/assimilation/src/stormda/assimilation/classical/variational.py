@@ -55,6 +55,9 @@ def variational(
     Returns:
         The analysis, with shape `(*shape)`.
 
+    Raises:
+        ValueError: If there is no iteration.
+
     Examples:
         >>> from stormda.assimilation import DiagonalError, Observation, select
         >>> seen = Observation(torch.tensor([2.0]), select(torch.tensor([0])), DiagonalError(1.0))

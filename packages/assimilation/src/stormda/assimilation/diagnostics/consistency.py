@@ -48,6 +48,9 @@ def desroziers(
         analysis: What the members of the analysis predict, with shape `(m, p)`.
         error_variance: The believed variances, a number or shape `(p,)`.
 
+    Raises:
+        ValueError: If the shapes differ, or there are fewer than two members.
+
     Examples:
         >>> import torch
         >>> y, flat = torch.tensor([2.0, -2.0]), torch.tensor([[1.0, 1.0], [-1.0, -1.0]])

@@ -26,6 +26,9 @@ def brier_score(
         threshold: The threshold, in the units of the state; broadcasts to the shape.
         weights: Weights that broadcast to the shape.
 
+    Raises:
+        ValueError: If there are fewer than two members.
+
     Examples:
         >>> brier_score(torch.tensor([[1.0], [3.0]]), torch.tensor([4.0]), 2.0)
         tensor(0.)

@@ -26,6 +26,9 @@ def energy_score(ensemble: Tensor, truth: Tensor, weights: Tensor | None = None)
     Returns:
         One number, in the units of the state times the root of the number of points.
 
+    Raises:
+        ValueError: If the shapes do not fit, or there are fewer than two members.
+
     Examples:
         >>> energy_score(torch.tensor([[3.0, 4.0], [-3.0, -4.0]]), torch.zeros(2))
         tensor(0.)

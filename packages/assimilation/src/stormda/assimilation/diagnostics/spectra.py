@@ -17,6 +17,9 @@ def power_spectrum(fields: Tensor) -> Tensor:
     Returns:
         The variances, with shape `(*batch, min(ny, nx) // 2 + 1)`.
 
+    Raises:
+        ValueError: If the fields have fewer than two dimensions.
+
     Examples:
         >>> wave = torch.cos(2 * torch.pi * 3 * torch.arange(16.0) / 16).expand(16, 16)
         >>> power_spectrum(wave).round(decimals=3)[:5]
@@ -40,6 +43,9 @@ def coherence(fields: Tensor, others: Tensor) -> Tensor:
 
     Returns:
         The coherence of each ring, with shape `(min(ny, nx) // 2 + 1,)`.
+
+    Raises:
+        ValueError: If the shapes differ.
 
     Examples:
         >>> x = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(0))

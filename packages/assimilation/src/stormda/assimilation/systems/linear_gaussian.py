@@ -105,6 +105,9 @@ def advected_ring(points: int = 16, *, damping: float = 0.95) -> LinearGaussian:
         points: Points of the ring, at least 12 (fewer cannot hold the bell).
         damping: The share of a state that lasts to the next one, in (0, 1).
 
+    Raises:
+        ValueError: If the damping is not in (0, 1).
+
     Examples:
         >>> advected_ring().shape
         (16,)

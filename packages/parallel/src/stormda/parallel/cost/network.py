@@ -56,7 +56,7 @@ class Group:
 
 
 def all_gather_seconds(machine: Machine, group: Group, nbytes: float) -> float:
-    """Return the time to gather a whole of so many bytes on every rank.
+    """Return the time to gather a whole of `nbytes` on every rank [s].
 
     Examples:
         >>> from stormda.parallel.cost import FRONTIER
@@ -68,7 +68,7 @@ def all_gather_seconds(machine: Machine, group: Group, nbytes: float) -> float:
 
 
 def reduce_scatter_seconds(machine: Machine, group: Group, nbytes: float) -> float:
-    """Return the time to sum a whole of so many bytes and leave every rank its part.
+    """Return the time to sum a whole of `nbytes` and leave every rank its part [s].
 
     Examples:
         >>> from stormda.parallel.cost import FRONTIER
@@ -79,7 +79,7 @@ def reduce_scatter_seconds(machine: Machine, group: Group, nbytes: float) -> flo
 
 
 def all_reduce_seconds(machine: Machine, group: Group, nbytes: float) -> float:
-    """Return the time to sum a whole of so many bytes on every rank.
+    """Return the time to sum a whole of `nbytes` on every rank [s].
 
     Examples:
         >>> from stormda.parallel.cost import FRONTIER
@@ -94,7 +94,7 @@ def all_reduce_seconds(machine: Machine, group: Group, nbytes: float) -> float:
 
 
 def all_to_all_seconds(machine: Machine, group: Group, nbytes: float) -> float:
-    """Return the time in which every rank sends so many bytes, a share to each of the others.
+    """Return the time in which every rank sends `nbytes`, a share to each of the others [s].
 
     Examples:
         >>> from stormda.parallel.cost import FRONTIER

@@ -124,6 +124,9 @@ class Coarsening:
 def trimmed(frames: Frames, factor: int) -> Frames:
     """Leave out the last rows and columns that fill no whole block.
 
+    Raises:
+        ValueError: If cells are left over on a grid that may not be cut.
+
     Examples:
         >>> grid = LatLonGrid(np.linspace(50, 54, 5), np.linspace(0, 5, 6))
         >>> values = torch.zeros(1, 1, 5, 6)
