@@ -98,22 +98,46 @@ Reading = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def predicts_noise(z: Tensor, prediction: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return `x_hat` of a network that predicts `eps`."""
+    """Return `x_hat` of a network that predicts `eps`.
+
+    Examples:
+        >>> x0, eps, a, b = torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.6), torch.tensor(0.8)
+        >>> predicts_noise(a * x0 + b * eps, eps, a, b)
+        tensor(2.)
+    """
     return (z - b * prediction) / a
 
 
 def predicts_v(z: Tensor, prediction: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return `x_hat` of a network that predicts `a eps - b x0`, where `a^2 + b^2 = 1`."""
+    """Return `x_hat` of a network that predicts `a eps - b x0`, where `a^2 + b^2 = 1`.
+
+    Examples:
+        >>> x0, eps, a, b = torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.6), torch.tensor(0.8)
+        >>> predicts_v(a * x0 + b * eps, a * eps - b * x0, a, b)
+        tensor(2.)
+    """
     return a * z - b * prediction
 
 
 def predicts_velocity(z: Tensor, prediction: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return `x_hat` of a network that predicts `x0 - eps` on the straight path."""
+    """Return `x_hat` of a network that predicts `x0 - eps` on the straight path.
+
+    Examples:
+        >>> x0, eps, u = torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.25)
+        >>> predicts_velocity(u * x0 + (1 - u) * eps, x0 - eps, u, 1 - u)
+        tensor(2.)
+    """
     return z + b * prediction
 
 
 def predicts_score(z: Tensor, prediction: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return `x_hat` of a network that predicts the score of `z`."""
+    """Return `x_hat` of a network that predicts the score of `z`.
+
+    Examples:
+        >>> z, a, b = torch.tensor(2.0), torch.tensor(0.6), torch.tensor(0.8)
+        >>> predicts_score(z, -z, a, b)  # of N(0, 1), whose x_hat is a z
+        tensor(1.2000)
+    """
     return (z + b**2 * prediction) / a
 
 
