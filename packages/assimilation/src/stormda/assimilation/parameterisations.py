@@ -101,7 +101,7 @@ def predicts_noise(z: Tensor, prediction: Tensor, a: Tensor, b: Tensor) -> Tenso
     """Return `x_hat` of a network that predicts `eps`.
 
     Examples:
-        >>> x0, eps, a, b = torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.6), torch.tensor(0.8)
+        >>> x0, eps, a, b = (torch.tensor(number) for number in (2.0, 1.0, 0.6, 0.8))
         >>> predicts_noise(a * x0 + b * eps, eps, a, b)
         tensor(2.)
     """
@@ -112,7 +112,7 @@ def predicts_v(z: Tensor, prediction: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return `x_hat` of a network that predicts `a eps - b x0`, where `a^2 + b^2 = 1`.
 
     Examples:
-        >>> x0, eps, a, b = torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.6), torch.tensor(0.8)
+        >>> x0, eps, a, b = (torch.tensor(number) for number in (2.0, 1.0, 0.6, 0.8))
         >>> predicts_v(a * x0 + b * eps, a * eps - b * x0, a, b)
         tensor(2.)
     """
