@@ -10,10 +10,9 @@ Source: Argo user's manual 3.41, https://doi.org/10.13155/29825
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormda.io.columns import Columns, require_columns, table_of
@@ -21,6 +20,9 @@ from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.observations import ObservationTable
 from stormda.io.quality import ARGO
 from stormda.io.stored_cells import columns_of
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 PARAMETERS = {"TEMP": "sea_water_temperature", "PSAL": "sea_water_salinity"}
 """What is read unless told otherwise, and its name in the table."""

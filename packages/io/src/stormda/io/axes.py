@@ -8,11 +8,12 @@ units, `axis` attribute, the name itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
-
-import xarray as xr
+from typing import TYPE_CHECKING, Literal, get_args
 
 from stormda.io.units import parse_unit
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Role = Literal["E", "T", "Z", "F", "Y", "X"]
 ORDER: tuple[Role, ...] = get_args(Role)

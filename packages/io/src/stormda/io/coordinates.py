@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormda.io.decoding import decode_exactly
 from stormda.io.units import convert, parse_unit
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 EVEN = 1e-3
 """How much the steps of a plane's coordinate may differ: it may be float32 [steps]."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import ArrayLike
 
 from stormda.io.atomic import atomic_path, flush, refuse_existing
@@ -27,7 +26,14 @@ from stormda.io.files import sha256
 from stormda.io.layout import FieldAxes, VariableAttributes, field_layout, require_storable
 from stormda.io.regions import Region, region_of, require_inside, require_whole
 from stormda.io.rounding import FRACTION, bit_round, with_bits
-from stormda.io.zarr_file import COMPLETE, array_of, create_group, pieces, replace_folder
+from stormda.io.zarr_file import (
+    COMPLETE,
+    array_of,
+    create_group,
+    existing_group,
+    pieces,
+    replace_folder,
+)
 
 _NOTES = ".written"
 """The folder of notes inside the group that is being written."""
@@ -157,7 +163,7 @@ class EnsembleZarr:
                 f"fields: expected the variables {sorted(self.variables)}, got {sorted(fields)}"
             )
         self.prepare()
-        group = zarr.open_group(self.folder, mode="r+")
+        group = existing_group(self.folder, "r+")
         for name, values in fields.items():
             where = self._where(name, region)
             expected = tuple(s.stop - s.start for s in where)
@@ -197,7 +203,7 @@ class EnsembleZarr:
         """
         refuse_existing(Path(self.path), overwrite=self.overwrite)
         require_whole(self.completed(), self._shape)
-        zarr.open_group(self.folder, mode="r+").attrs[COMPLETE] = 1
+        existing_group(self.folder, "r+").attrs[COMPLETE] = 1
         shutil.rmtree(self.folder / _NOTES)
         replace_folder(self.folder, Path(self.path))
 
@@ -241,7 +247,7 @@ class EnsembleZarr:
                 )
 
     def _files(self, region: Region) -> list[Path]:
-        group = zarr.open_group(self.folder, mode="r")
+        group = existing_group(self.folder, "r")
         return [
             self.folder / name / piece
             for name in self.variables

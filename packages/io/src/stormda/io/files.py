@@ -13,13 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import xarray as xr
-import zarr
 
 from stormda.io.formats import NETCDF_MAGIC, Format, Location, format_of, head_of, is_url
+
+if TYPE_CHECKING:
+    import xarray as xr
+    import zarr
 
 Source = str | Path | Sequence[str | Path]
 """One file or folder, a pattern, a URL, or a list of these."""
@@ -142,6 +144,8 @@ def open_group(location: Location) -> zarr.Group:
     Raises:
         ImportError: If fsspec is needed and not installed.
     """
+    import zarr  # long to import
+
     if isinstance(location, Path) and location.is_dir():
         return zarr.open_group(location, mode="r")
     require("fsspec", location, "remote")
@@ -189,6 +193,8 @@ def _open_as(kind: Format, path: Location) -> xr.Dataset:
 
 
 def _lazily(source: object, engine: str, **options: Any) -> xr.Dataset:  # noqa: ANN401
+    import xarray as xr  # long to import, and only open files need it
+
     with warnings.catch_warnings():
         # a variable that has one dimension twice is never a field
         warnings.filterwarnings("ignore", "Duplicate dimension names")

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
-import xarray as xr
 
 from stormda.io.damage import reported_as_damage
 from stormda.io.files import open_raw
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 """How an HDF5 file starts."""
@@ -30,6 +33,8 @@ def open_groups(path: Path) -> Iterator[xr.Dataset]:
     Raises:
         ValueError: If the file is not NetCDF or HDF5, or is truncated or damaged.
     """
+    import xarray as xr  # long to import, and only open files need it
+
     with ExitStack() as stack:
         merged = stack.enter_context(open_raw(path))
         with reported_as_damage(str(path)):

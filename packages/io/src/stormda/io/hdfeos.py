@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import xarray as xr
 
 from stormda.io.atomic_time import decode_tai93
 from stormda.io.columns import Columns, table_of
@@ -27,6 +27,9 @@ from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.observations import ObservationTable
 from stormda.io.quality import Quality
 from stormda.io.stored_cells import columns_of
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 VALUE, PRECISION, STATUS = "L2gpValue", "L2gpPrecision", "Status"
 
@@ -74,6 +77,8 @@ def read_hdfeos(path: Path, variables: Sequence[str] | None) -> ObservationTable
 
 def _swath(file: h5py.File, name: str) -> xr.Dataset:
     """Return the fields of a swath, with the dimensions that the file states."""
+    import xarray as xr  # long to import, and only open files need it
+
     structure = _text(file[_STRUCTURE][()])
     part = structure.partition(f'SwathName="{name}"')[2].partition("SwathName=")[0]
     dims = {

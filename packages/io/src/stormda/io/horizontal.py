@@ -10,10 +10,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormda.grid import Grid, PlaneGrid, projected_grid, recognise, unique_columns
@@ -26,6 +25,9 @@ from stormda.io.coordinates import (
     is_list_in_time,
     metres,
 )
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 PERIODIC = "periodic"
 """The attribute of a y or x coordinate that says whether the plane closes on itself (1 or 0)."""

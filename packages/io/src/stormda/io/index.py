@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormda.grid import Grid
@@ -25,6 +25,9 @@ from stormda.io.quantities import PhysicalQuantity, identify
 from stormda.io.stored import stored_array
 from stormda.io.times import decode_model_times, decode_times
 from stormda.io.units import Unit, parse_unit
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,9 @@ Source: JCSDA, ioda, share/ioda/yaml/validation/ObsSpace.yaml, https://github.co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormda.io.candidates import observation_table
@@ -27,6 +26,9 @@ from stormda.io.point_files import REJECTED
 from stormda.io.quality import Quality
 from stormda.io.stored_cells import columns_of
 from stormda.io.units import Unit, convert, parse_unit
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 ROLES = {
     "lat": ("latitude",),

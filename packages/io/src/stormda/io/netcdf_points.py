@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import xarray as xr
+from typing import TYPE_CHECKING
 
 from stormda.io.argo import is_argo, read_argo
 from stormda.io.axes import role_of, time_variable
@@ -27,7 +26,10 @@ from stormda.io.ragged import spread_instances
 from stormda.io.stored_cells import columns_of
 from stormda.io.units import parse_unit
 
-_Layout = Callable[[xr.Dataset, Sequence[str] | None], ObservationTable]
+if TYPE_CHECKING:
+    import xarray as xr
+
+_Layout = Callable[["xr.Dataset", Sequence[str] | None], ObservationTable]
 
 _PLATFORMS = (
     *("platform", "platform_id", "station", "station_id", "station_name"),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormda.io.candidates import observation_table
@@ -16,6 +15,9 @@ from stormda.io.observations import PLANE, SPHERE, VERTICALS, ObservationTable
 from stormda.io.point_files import OBSERVED, REJECTED
 from stormda.io.quality import Quality
 from stormda.io.stored_cells import columns_of
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def read_point_file(dataset: xr.Dataset, variables: Sequence[str] | None) -> ObservationTable:

@@ -9,11 +9,15 @@ Source: CF Conventions 1.11, sections 9.3.3 and 9.3.4.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormda.io.stored_cells import stored
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def spread_instances(dataset: xr.Dataset) -> xr.Dataset:
@@ -26,6 +30,7 @@ def spread_instances(dataset: xr.Dataset) -> xr.Dataset:
         ValueError: If counts or numbers do not fit the points.
 
     Examples:
+        >>> import xarray as xr
         >>> counts = ("profile", np.array([1, 2]), {"sample_dimension": "obs"})
         >>> file = xr.Dataset(
         ...     {"rowSize": counts, "lat": ("profile", [50.0, 60.0]), "t": ("obs", np.zeros(3))})
@@ -44,6 +49,8 @@ def spread_instances(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _spread(dataset: xr.Dataset, name: str, sample: str, numbers: NDArray[np.int64]) -> xr.Dataset:
+    import xarray as xr  # long to import, and only open files need it
+
     instance = str(dataset[name].dims[0]) if name in dataset.variables else name
     along = xr.DataArray(numbers, dims=sample)
     return dataset.drop_vars([n for n in (instance, sample) if n in dataset.indexes]).isel(

@@ -13,17 +13,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import h5py
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
-from scipy.io import netcdf_file
 
 from stormda.io.files import open_group, open_raw
 from stormda.io.formats import Format, Location, format_of
 from stormda.io.zarr_file import require_complete
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 MOST_OPEN = 32
 """Files that are held open by one process."""
@@ -182,6 +183,8 @@ def _mapped_arrays(path: Path) -> dict[str, _Mapped]:
 
     SciPy reads where they are; the map is our own, since its may not outlive its file object.
     """
+    from scipy.io import netcdf_file  # long to import
+
     with netcdf_file(path, "r", mmap=True, maskandscale=False) as file:
         start = file._mm_buf.__array_interface__["data"][0]
         places = {

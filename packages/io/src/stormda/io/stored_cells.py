@@ -8,15 +8,17 @@ t (profile, level)   ->  as it is, row by row
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormda.io.columns import Columns, times_since
 from stormda.io.damage import reported_as_damage
 from stormda.io.decoding import decode_exactly
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def stored(variable: xr.Variable, name: str) -> NDArray[Any]:

@@ -16,14 +16,15 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from stormda.io.atomic import flush, flush_all, put_in_place, refuse_existing
 from stormda.io.cf_file import CFLayout, global_attributes
+
+if TYPE_CHECKING:
+    import zarr
 
 COMPLETE = "complete"
 """The attribute of a group that was written to its end (1)."""
@@ -34,6 +35,13 @@ Sizes = tuple[int, ...]
 def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
     """Return an array of a group; a name could also be that of another group."""
     return cast("zarr.Array[Any]", group[name])
+
+
+def existing_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
+    """Return the group that a folder holds, to be read or filled in."""
+    import zarr  # long to import
+
+    return zarr.open_group(path, mode=mode)
 
 
 def create_group(
@@ -52,6 +60,9 @@ def create_group(
         shards: The sizes of a shard of each field; none for a file a chunk.
         compression: The level of Zstandard, 1 to 9; 0 for none.
     """
+    import zarr  # long to import
+    from zarr.codecs import BloscCodec, Crc32cCodec
+
     attributes = {**global_attributes(layout.provenance), **layout.attributes}
     group = zarr.create_group(path, attributes=_plain(attributes))
     packing = [BloscCodec(cname="zstd", clevel=compression)] if compression else []

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Replicate, Shard
 
 if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
     from stormda.parallel.communicator import Communicator
 
 
@@ -77,6 +78,13 @@ class Part:
         return Part(data=data, shape=self.shape, start=self.start)
 
 
+def is_sharded(x: Tensor) -> TypeGuard[DTensor]:
+    """Return whether a tensor is a DTensor, of which a rank holds a part."""
+    from torch.distributed.tensor import DTensor  # long to import
+
+    return isinstance(x, DTensor)
+
+
 def local_of(x: Tensor) -> Tensor:
     """Return what this rank holds of a tensor: of a DTensor its shard, else the tensor.
 
@@ -85,7 +93,7 @@ def local_of(x: Tensor) -> Tensor:
         >>> local_of(torch.ones(2))
         tensor([1., 1.])
     """
-    return x.to_local() if isinstance(x, DTensor) else x
+    return x.to_local() if is_sharded(x) else x
 
 
 def whole(x: Tensor) -> Part:
@@ -117,7 +125,7 @@ def part_of(x: Tensor, split: Split | None = None) -> Part:
     """
     local = local_of(x)
     shape, start = list(x.shape), [0] * x.dim()
-    if isinstance(x, DTensor):
+    if is_sharded(x):
         for dim, (first, length) in _chunks(x).items():
             _check_length("data", dim, length, local.shape[dim])
             start[dim] = first
@@ -203,6 +211,8 @@ def _shown(box: tuple[slice, ...]) -> str:
 
 def _chunks(x: DTensor) -> dict[int, tuple[int, int]]:
     """Return first index and length of this rank's chunk, by dimension, as DTensor has it."""
+    from torch.distributed.tensor import Replicate, Shard  # long to import
+
     found: dict[int, tuple[int, int]] = {}
     for axis, (placement, coordinate) in enumerate(_placed(x)):
         if isinstance(placement, Replicate):

@@ -14,20 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 
 from stormda.parallel.communicator import SelfComm
 from stormda.parallel.gradients import sum_gradients
 from stormda.parallel.heads import held_parameters
 from stormda.parallel.launch import StartedMesh
-from stormda.parallel.layout import local_of, splits
+from stormda.parallel.layout import is_sharded, local_of, splits
 from stormda.parallel.torch_comm import TorchComm
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 def shard_parameters(
@@ -60,6 +61,8 @@ def shard_parameters(
     """
     if axis not in mesh.mesh.names or mesh.size(axis) == 1:
         return
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
     copies = [name for name in mesh.mesh.names if name not in (axis, tensor)]
     wide = None if compute is None else torch.float32
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=wide)
@@ -94,7 +97,7 @@ def reduce_gradients(module: nn.Module, mesh: StartedMesh, *, tensor: str = "ten
     """
     axes = [name for name in mesh.mesh.names if name != tensor]
     held = held_parameters(module)
-    parameters = {n: p for n, p in module.named_parameters() if not isinstance(p, DTensor)}
+    parameters = {n: p for n, p in module.named_parameters() if not is_sharded(p)}
     shared = [p for name, p in parameters.items() if name not in held]
     sum_gradients(shared, mesh.comm(*axes))
     for holders in dict.fromkeys(held.values()):
@@ -135,7 +138,7 @@ def whole_gradient_norm(module: nn.Module, mesh: StartedMesh, *, axis: str = "sh
     for name, p, gradient in present:
         if name in held and held[name].comm.rank > 0:
             continue
-        over = {shards} if isinstance(p, DTensor) else set()
+        over = {shards} if is_sharded(p) else set()
         over |= {cut[name].comm} if name in cut else set()
         over |= {mesh.comm(held[name].axis)} if name in held else set()
         norm = torch.linalg.vector_norm(local_of(gradient), dtype=squares.dtype)
@@ -158,6 +161,8 @@ def _device_mesh(mesh: StartedMesh, axis: str, copies: Sequence[str]) -> DeviceM
 
     It is made of the groups that the mesh has already.
     """
+    from torch.distributed.device_mesh import DeviceMesh
+
     groups = [_process_group(mesh, axis)]
     ranks = [mesh.mesh.group(mesh.rank, axis)]
     names = [axis]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import torch
-import xarray as xr
 
 from stormda.io import ObservationTable, open_store
 from stormda.storm.assimilation_config import AssimilationConfig
@@ -19,6 +19,9 @@ from stormda.storm.assimilation_run import assimilate_files
 from stormda.storm.prior import Storm
 from stormda.storm.prior_training import train_on_files
 from stormda.storm.real_recipes import FileRecipe
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _FIELDS = "fields.nc"
 
@@ -74,6 +77,8 @@ def assimilate_dataset(
     Examples:
         See `docs/start.md`, which runs as a test.
     """
+    import xarray as xr  # long to import
+
     names = {name: name for name in prior.config.variables} | dict(observed or {})
     with TemporaryDirectory() as scratch:
         store = open_store(_stored(history, Path(scratch)))
