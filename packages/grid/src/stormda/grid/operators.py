@@ -107,6 +107,13 @@ def interpolation(
 
     Raises:
         ValueError: The coordinates cannot be looked up.
+
+    Examples:
+        >>> from stormda.grid import grid
+        >>> g = grid("10deg")
+        >>> at_points = interpolation(g, [52.5, -10.0], [4.0, 181.0])
+        >>> at_points(np.broadcast_to(g.lat[:, None], g.shape)).round(6)
+        array([ 52.5, -10. ])
     """
     stencil = locate(grid, lat, lon, method)
     sources = int(np.prod(grid.shape))

@@ -139,6 +139,17 @@ def read_ensemble(path: str | Path) -> Ensemble:
     Raises:
         FileNotFoundError: If it is not there.
         ValueError: If it is not NetCDF, or has no ensemble dimension.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "analysis.nc")
+        ...     write_ensemble(path, {"theta": np.ones((2, 1, 4, 4))}, times=["2000-01-01"],
+        ...                    grid=PlaneGrid((4, 4), (1e5, 1e5)), members=[7, 8],
+        ...                    attributes={"theta": {"units": "K"}})
+        ...     ensemble = read_ensemble(path)
+        >>> ensemble.axes.members, ensemble.units
+        (array([7, 8]), {'theta': 'K'})
     """
     store = open_store(path, units="as_is")
     if not len(store.members):

@@ -91,6 +91,20 @@ def gather_blocks(
 
     Raises:
         ValueError: If there is no such rank, or a variable cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from stormda.grid import LatLonGrid
+        >>> from stormda.io import open_store, write_fields
+        >>> x = np.array([280.0, 282.0]).reshape(2, 1, 1) + np.zeros((2, 2, 3))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_fields(Path(folder, "t.nc"), {"t2m": x}, attributes={"t2m": {"units": "K"}},
+        ...                  times=np.array(["2019-03-01", "2019-03-02"], "datetime64[s]"),
+        ...                  grid=LatLonGrid([50.0, 51.0], [0.0, 1.0, 2.0]))
+        ...     blocks = gather_blocks(open_store(Path(folder, "t.nc")), ["t2m"], rank=0, ranks=2)
+        >>> [(b.variable, b.number, round(float(b.found.values.mean), 9)) for b in blocks]
+        [('t2m', 0, 281.0)]
     """
     if not 0 <= rank < ranks:
         raise ValueError(f"rank: expected 0 to {ranks - 1}, got {rank}")

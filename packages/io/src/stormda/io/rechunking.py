@@ -61,6 +61,21 @@ def rechunk(
     Raises:
         FileExistsError: If the output exists and may not be replaced.
         ValueError: If the variables differ in levels, or one cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> from stormda.grid import LatLonGrid
+        >>> from stormda.io import write_fields
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_fields(Path(folder, "t.nc"), {"t2m": np.full((4, 6, 8), 280.0)},
+        ...                  times=np.datetime64("2019-03-01", "s") + 3600 * np.arange(4),
+        ...                  grid=LatLonGrid(np.arange(50.0, 56.0), np.arange(8.0)),
+        ...                  attributes={"t2m": {"units": "K"}})
+        ...     store, pieces = open_store(Path(folder, "t.nc")), Pieces(frames=2, tile=(3, 4))
+        ...     rechunk(store, Path(folder, "t.zarr"), pieces)
+        ...     again = open_store(Path(folder, "t.zarr"))
+        >>> again.shape("t2m"), again.variables["t2m"].chunks
+        ((4, 6, 8), (2, 3, 4))
     """
     names = [*store.variables] if variables is None else [store.resolve(n) for n in variables]
     axes = _axes(store, names)
@@ -100,6 +115,21 @@ def local_copy(
     Raises:
         OSError: If the copy cannot be written.
         ValueError: If the fields have no time, or several kinds of levels.
+
+    Examples:
+        >>> import tempfile
+        >>> from stormda.grid import LatLonGrid
+        >>> from stormda.io import write_fields
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_fields(Path(folder, "t.nc"), {"t2m": np.full((4, 6, 8), 280.0)},
+        ...                  times=np.datetime64("2019-03-01", "s") + 3600 * np.arange(4),
+        ...                  grid=LatLonGrid(np.arange(50.0, 56.0), np.arange(8.0)),
+        ...                  attributes={"t2m": {"units": "K"}})
+        ...     store, pieces = open_store(Path(folder, "t.nc")), Pieces(frames=2, tile=(3, 4))
+        ...     copy = local_copy(store, Path(folder, "near"), pieces)
+        ...     values, _ = copy.read("t2m", 0)
+        >>> values.shape
+        (1, 6, 8)
     """
     names = [*store.variables] if variables is None else [store.resolve(n) for n in variables]
     said = [store.fingerprint, names, pieces.frames, pieces.tile]

@@ -29,6 +29,21 @@ def write_summary(
     Raises:
         FileExistsError: If the file exists and may not be replaced.
         ValueError: If there are fewer than two members.
+
+    Examples:
+        >>> import tempfile
+        >>> from stormda.grid import PlaneGrid
+        >>> from stormda.io import write_ensemble
+        >>> theta = np.array([280.0, 282.0]).reshape(2, 1, 1, 1) + np.zeros((2, 1, 4, 4))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     members, summary = Path(folder, "analysis.nc"), Path(folder, "mean.nc")
+        ...     write_ensemble(members, {"theta": theta}, grid=PlaneGrid((4, 4), (1e5, 1e5)),
+        ...                    times=["2000-01-01"], attributes={"theta": {"units": "K"}})
+        ...     write_summary(members, summary)
+        ...     mean, _ = open_store(summary).read("theta")
+        ...     spread, _ = open_store(summary).read("theta_spread")
+        >>> float(mean.mean()), round(float(spread.mean()), 3)
+        (281.0, 1.414)
     """
     store = open_store(ensemble, units="as_is")
     if len(store.members) < 2:

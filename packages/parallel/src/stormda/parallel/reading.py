@@ -124,6 +124,16 @@ def open_parts(
         FileNotFoundError: If the directory holds no checkpoint.
         ValueError: If it holds none of that step, or one of another format.
         DamagedCheckpoint: On every rank, if a file is missing, truncated or altered.
+
+    Examples:
+        >>> import tempfile
+        >>> from stormda.parallel import Mesh, launch, module_parts, save_parts
+        >>> mesh, net = launch(Mesh({"replica": 1}), environment={}), torch.nn.Linear(3, 2)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     for step in (10, 20):
+        ...         _ = save_parts(directory, step, module_parts(net), mesh=mesh)
+        ...     open_parts(directory).step, open_parts(directory, 10).step
+        (20, 10)
     """
     comm = comm or SelfComm()
     found = folders(Path(directory))
@@ -152,6 +162,18 @@ def fill_from_file(path: str | Path, parts: Mapping[str, Part]) -> None:
 
     Raises:
         ValueError: If the file has no tensor of that name, or one of another shape or dtype.
+
+    Examples:
+        >>> import tempfile
+        >>> from safetensors.torch import save_file
+        >>> from stormda.parallel import module_parts
+        >>> net = torch.nn.Linear(3, 2, bias=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_file({"weight": torch.ones(2, 3)}, Path(folder, "net.safetensors"))
+        ...     fill_from_file(Path(folder, "net.safetensors"), module_parts(net))
+        >>> net.weight.data
+        tensor([[1., 1., 1.],
+                [1., 1., 1.]])
     """
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())

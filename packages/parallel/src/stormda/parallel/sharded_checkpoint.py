@@ -111,6 +111,17 @@ def start_saving(
 
     Raises:
         ValueError: As `save_parts` does.
+
+    Examples:
+        >>> import tempfile
+        >>> from stormda.parallel import Mesh, launch, module_parts, open_parts
+        >>> mesh, net = launch(Mesh({"replica": 1}), environment={}), torch.nn.Linear(3, 2)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     pending = start_saving(directory, 10, module_parts(net), mesh=mesh)
+        ...     _ = net.weight.data.zero_()  # training goes on
+        ...     _ = pending.finish()
+        ...     bool(open_parts(directory).tensor("weight").any())
+        True
     """
     if step < 0:
         raise ValueError(f"step: expected 0 or more, got {step}")

@@ -58,6 +58,14 @@ def shard_parameters(
 
     Raises:
         ValueError: If the communicator of the axis is not one of torch.distributed.
+
+    Examples:
+        >>> from stormda.parallel import Mesh, launch
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+        >>> mesh = launch(Mesh({"shard": 1}), environment={})  # torchrun would start more
+        >>> shard_parameters(net, mesh, blocks=net, compute=torch.bfloat16)
+        >>> net[0].weight.shape  # one rank keeps all
+        torch.Size([2, 2])
     """
     if axis not in mesh.mesh.names or mesh.size(axis) == 1:
         return

@@ -86,6 +86,21 @@ def restore_training(
 
     Raises:
         ValueError: If the checkpoint is of another model, or of other groups.
+
+    Examples:
+        >>> import tempfile
+        >>> from stormda.parallel import Mesh, launch, open_parts, save_parts
+        >>> mesh = launch(Mesh({"replica": 1}), environment={})
+        >>> net, again = nn.Linear(3, 2), nn.Linear(3, 2)
+        >>> old = torch.optim.AdamW(net.parameters(), lr=0.1)
+        >>> new = torch.optim.AdamW(again.parameters())
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     parts = training_parts(net, old)
+        ...     _ = save_parts(directory, 1, parts, optimizer_options(old), mesh=mesh)
+        ...     checkpoint = open_parts(directory)
+        ...     restore_training(checkpoint, again, new, checkpoint.state)
+        >>> torch.equal(again.weight, net.weight), new.param_groups[0]["lr"]
+        (True, 0.1)
     """
     groups = optimizer.param_groups
     if len(options) != len(groups):

@@ -31,6 +31,20 @@ def fit_residuals(frames: Frames, coarsening: Coarsening) -> Normalization:
 
     Raises:
         ValueError: Where a variable never changes, or coarse means tell all of it.
+
+    Examples:
+        >>> import numpy as np
+        >>> from stormda.grid import PlaneGrid
+        >>> grid = PlaneGrid((8, 8), (1.0, 1.0))
+        >>> x = 280 + torch.randn(50, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> frames = Frames(variables=("t2m",), units=("K",), grid=grid, values=x,
+        ...                 times=np.datetime64("2020-01-01", "s") + 3600 * np.arange(50),
+        ...                 valid=torch.ones_like(x, dtype=torch.bool))
+        >>> found = fit_residuals(frames, Coarsening(grid, 4))
+        >>> found.mean.shape, round(float(found.std), 1)
+        (torch.Size([1, 8, 8]), 1.0)
+        >>> 0.9 < float(found.increment) < 1  # white noise, of which means tell little
+        True
     """
     mean, std = fit_climate(frames)
     z = torch.where(frames.valid, (frames.values - mean) / std, 0.0).float()

@@ -87,6 +87,9 @@ def downscale_fields(
 
     Returns:
         Fields [physical units], (members, variables, rows, cols).
+
+    Examples:
+        See `docs/tutorials/downscaling.md`, which runs as a test.
     """
     blocks = coarsening_of(prior)
     now = conditioned(prior, blocks, coarse, clock=clock, members=config.members)
@@ -143,6 +146,9 @@ def downscale_files(
     Raises:
         FileExistsError: Where the output is there already.
         ValueError: Where coarse fields and prior do not fit together, or values are missing.
+
+    Examples:
+        See `docs/tutorials/downscaling.md`, which runs as a test.
     """
     frames = coarse_frames(prior, coarse)
     clock = None
