@@ -1,11 +1,13 @@
 """The documentation is a program: its blocks run, its commands exist, its links lead somewhere."""
 
+import csv
 import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import click
 import pytest
@@ -20,6 +22,18 @@ RUN = ["start.md", "tutorials/files.md", "tutorials/operator.md", "tutorials/pri
        "tutorials/downscaling.md", "tutorials/cluster.md", "howto/commands.md"]  # fmt: skip
 """Pages whose `python` and `bash` blocks are executed from top to bottom, in an empty folder.
 `assimilation.md` is executed by a test of its package, READMEs by `tools/check_wheels.sh`."""
+
+NOT_ON_THE_PAGE = {
+    "attention_errors.csv": "one line a measurement; `docs/attention.md` says what they come to",
+    "attention_heap.csv": "the same on another allocator",
+    "attention_heap_errors.csv": "the same",
+    "demo_memory.csv": "one number",
+    "memory_history.csv": "`docs/attention.md` has what they come to",
+    "memory_long.csv": "the same",
+    "sqg_training.csv": "the loss of every step",
+    "tuning_sqg.csv": "every setting that was tried",
+}
+"""Results that the page of benchmarks leaves out."""
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -139,6 +153,43 @@ def test_every_figure_that_is_kept_is_shown() -> None:
     }
     kept = {path.name for path in (DOCS / "images").rglob("*") if path.is_file()}
     assert kept <= shown, kept - shown
+
+
+def results(name: str) -> list[dict[str, str]]:
+    with (ROOT / "bench" / "results" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def mean_of(rows: list[dict[str, str]], method: str, score: str = "rmse") -> float:
+    return fmean(float(row[score]) for row in rows if row["method"] == method)
+
+
+def test_the_claims_of_the_readme_are_those_of_the_results() -> None:
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    twin, era5 = results("twin.csv"), results("era5_uk.csv")
+    assert len({row["seed"] for row in twin}) == 3
+    oi, own, true = (
+        f"{mean_of(twin, 'storm') / mean_of(twin, method):.2f}"
+        for method in ("oi", "letkf-storm", "letkf")
+    )
+    assert f"error is {oi} of optimal interpolation's and {own} of a tuned LETKF's on" in text
+    assert f"is better: STORM's error is {true} of its" in text
+    assert float(true) > 1
+    error, crps = (
+        f"{mean_of(era5, 'storm', s) / mean_of(era5, 'oi-cycled', s):.2f}"
+        for s in ("rmse", "crps")
+    )
+    assert f"{error} of the best tuned interpolation's, its CRPS {crps} of it" in text
+    longer = mean_of(results("twin-100-cycles.csv"), "storm")
+    assert longer <= mean_of(twin, "storm")
+    waves = {r["method"]: float(r["rmse"]) for r in results("waves.csv") if r["withheld"] == "all"}
+    assert waves["oi"] < waves["storm"]
+
+
+def test_every_result_is_shown_or_known() -> None:
+    shown = set(re.findall(r"<!-- table: (\S+)", (DOCS / "benchmarks.md").read_text("utf-8")))
+    kept = {path.name for path in (ROOT / "bench" / "results").glob("*.csv")}
+    assert kept - shown == set(NOT_ON_THE_PAGE)
 
 
 def test_the_site_builds_strictly(tmp_path) -> None:

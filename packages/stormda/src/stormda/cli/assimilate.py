@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -19,9 +20,10 @@ from stormda.cli.options import (
     show_settings,
 )
 from stormda.cli.output import Steps, note, result
-from stormda.io import open_store, read_observations, sha256
+from stormda.io import ObservationTable, open_store, read_observations, sha256
 from stormda.parallel import Interruption
 from stormda.storm.assimilation_config import AssimilationConfig
+from stormda.storm.assimilation_inputs import prior_units
 from stormda.storm.assimilation_run import assimilate_files
 from stormda.storm.config import override
 from stormda.storm.observation_feedback import feedback_path
@@ -94,6 +96,7 @@ def assimilate(
     table = read_observations(observations, variable=list(names.values()), error=error)
     show_settings(config, as_json=as_json)
     note(table.summary)
+    note_assumed_units(table, names, prior)
     paths = [prior_file(prior_path), Path(observations)]
     with Interruption() as interrupted, Steps(1, "cycle") as steps:
 
@@ -117,11 +120,21 @@ def assimilate(
         result(text, {"complete": False}, as_json=as_json)
         click.get_current_context().exit(INTERRUPTED)
     account = {"cycles": outcome.cycles, "used": outcome.used, "refused": dict(outcome.rejected)}
+    if len(table) and not outcome.used:
+        note("no observation was used: the analyses are forecasts; see the feedback file for why")
     result(
         f"{outcome.summary}\nwrote {out} and {feedback_path(out)}",
         {"complete": True, "analysis": out, "feedback": feedback_path(out), **account},
         as_json=as_json,
     )
+
+
+def note_assumed_units(table: ObservationTable, names: Mapping[str, str], prior: Storm) -> None:
+    """Say in which units observations are taken to be that state none."""
+    for name, units in prior_units(prior).items():
+        theirs = names.get(name, name)
+        if theirs in table.variable and not table.units.get(theirs):
+            note(f"{theirs}: no units stated; its values are taken to be in {units!r}")
 
 
 def prior_file(path: Path) -> Path:
