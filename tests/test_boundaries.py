@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +12,13 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "packages"
 PACKAGES = sorted(p.parent.name for p in ROOT.glob("*/pyproject.toml"))
+HEAVY = {
+    "matplotlib", "mpi4py", "pandas", "pyarrow", "scipy.io", "scipy.optimize", "scipy.sparse",
+    "scipy.spatial", "scipy.special", "torch.distributed.fsdp", "torch.distributed.tensor",
+    "triton", "xarray", "zarr",
+}  # fmt: skip
+"""What takes long to import, and is imported only where it is needed."""
+
 ARROWS = {
     "assimilation": set(),
     "attention": set(),
@@ -72,6 +81,15 @@ def test_every_package_carries_what_a_release_needs(package: str) -> None:
     assert len((ROOT / package / "README.md").read_text().splitlines()) > 10
     parts = [p for p in (ROOT / package / "src" / "stormda").iterdir() if p.is_dir()]
     assert all((p / "py.typed").is_file() for p in parts if p.name != "__pycache__")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_bring_no_heavy_library(package: str) -> None:
+    parts = (p for p in (ROOT / package / "src" / "stormda").iterdir() if p.is_dir())
+    names = [p.name for p in parts if (p / "__init__.py").is_file()]
+    code = f"import sys; [__import__('stormda.' + n) for n in {names}]; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & HEAVY
 
 
 @pytest.mark.parametrize("package", PACKAGES)

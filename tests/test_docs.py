@@ -180,8 +180,9 @@ def test_the_claims_of_the_readme_are_those_of_the_results() -> None:
         for s in ("rmse", "crps")
     )
     assert f"{error} of the best tuned interpolation's, its CRPS {crps} of it" in text
-    longer = mean_of(results("twin-100-cycles.csv"), "storm")
-    assert longer <= mean_of(twin, "storm")
+    longer = results("twin-100-cycles.csv")
+    same = [row for row in twin if row["seed"] == longer[0]["seed"] == twin[0]["seed"]]
+    assert mean_of(longer, "storm") <= mean_of(same, "storm")
     waves = {r["method"]: float(r["rmse"]) for r in results("waves.csv") if r["withheld"] == "all"}
     assert waves["oi"] < waves["storm"]
 

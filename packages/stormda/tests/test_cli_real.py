@@ -147,6 +147,17 @@ def test_units_that_do_not_convert(case, prior, tmp_path) -> None:
     )  # fmt: skip
 
 
+def test_units_that_are_assumed_are_said(case, prior, tmp_path) -> None:
+    path = tmp_path / "celsius.csv"
+    path.write_text("time,lat,lon,t2m\n2020-01-02T06,51,1,7\n")
+    result = run("assimilate", "--prior", case.folder / "run", "--history", case.fields,
+                 "--observations", path, "--error", 0.5, "--out", tmp_path / "an.nc",
+                 "--start", "2020-01-02T06", "--members", 2)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "t2m: no units stated; its values are taken to be in 'K'" in result.stderr
+    assert "no observation was used: the analyses are forecasts" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
