@@ -11,9 +11,13 @@ import torch
 from stormda.cli import INTERRUPTED
 from stormda.cli.options import (
     device_option,
+    error_option,
+    history_option,
     json_option,
+    observed_option,
     overwrite_option,
     parse_assignments,
+    prior_option,
     refuse_existing,
     set_option,
     show_settings,
@@ -35,30 +39,16 @@ from stormda.storm.prior_training import PRIOR
     "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv \\\n"
     "    --out AN.nc --error 0.5 --observed t2m=temperature --members 32 --seed 1"
 )
-@click.option(
-    "--prior",
-    "prior_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of a training, or a prior's file.",
-)
-@click.option("--history", required=True, help="NetCDF file with the frames before the start.")
+@prior_option
+@history_option
 @click.option("--observations", required=True, help="CSV, Parquet, NetCDF or HDF5 file.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--members", type=int, help="Size of the ensemble.")
 @click.option("--seed", type=int, help="Seed of all noise.")
 @click.option("--start", help="Time of the first analysis; by default one step after the history.")
 @click.option("--end", help="Time of the last analysis; by default that of the last observation.")
-@click.option(
-    "--error", type=float, help="Standard deviation of observations that state none [SI units]."
-)
-@click.option(
-    "--observed",
-    "observed",
-    multiple=True,
-    metavar="VARIABLE=NAME",
-    help="What a variable of the prior is called among the observations, if not the same.",
-)
+@error_option
+@observed_option
 @set_option
 @device_option
 @overwrite_option

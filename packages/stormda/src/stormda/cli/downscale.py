@@ -14,6 +14,7 @@ from stormda.cli.options import (
     json_option,
     overwrite_option,
     parse_assignments,
+    prior_option,
     refuse_existing,
     set_option,
     show_settings,
@@ -32,13 +33,7 @@ from stormda.storm.prior import Storm
     "  stormda downscale COARSE.nc --prior PRIOR --members 32 --out FINE_AGAIN.nc"
 )
 @click.argument("files", nargs=-1, required=True, metavar="COARSE...")
-@click.option(
-    "--prior",
-    "prior_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of a training with the recipe downscaling, or a prior's file.",
-)
+@prior_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--members", type=int, help="Size of the ensemble; 1 for the forecast alone.")
 @click.option("--seed", type=int, help="Seed of all noise.")

@@ -7,8 +7,11 @@ start, start + 1 step, ...             the analyses; each has the observations i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stormda.grid import describe_difference
@@ -132,6 +135,23 @@ def initial_past(
     noise = torch.randn(config.members, *frames.values.shape[1:], generator=generator)[:, None]
     past = frames.values + config.history_error * prior.normalization.std * noise
     return filled(prior, past)
+
+
+def continued_past(
+    prior: Storm, initial: Tensor, stored: Sequence[Mapping[str, NDArray[np.float32]]]
+) -> Tensor:
+    """Return the past of every member after some analyses: the newest of these and the initial.
+
+    Args:
+        prior: The prior, which says how many frames are needed.
+        initial: The past before the first analysis, (members, history, variables, rows, cols).
+        stored: The newest analyses, oldest first, each variable (members, rows, cols), NaN where
+            the prior knows no value.
+    """
+    names = prior.config.variables
+    frames = [torch.stack([torch.from_numpy(one[n]) for n in names], dim=1) for one in stored]
+    newest = [*initial.unbind(1), *frames][-prior.config.history :]
+    return filled(prior, torch.stack(newest, dim=1))
 
 
 def filled(prior: Storm, fields: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from stormda.io import EnsembleWriter, ObservationTable, Store
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import (
     check_history,
+    continued_past,
     cycle_times,
-    filled,
     initial_past,
     prior_units,
     require_errors,
@@ -106,10 +106,12 @@ def assimilate_files(
     writer = _writer(prior, history, out, config, inputs, overwrite=overwrite)
     cycler = Cycler(prior, table, times, config)
     done = len(writer.completed())
-    cycler.past = _resumed(writer, initial_past(prior, history, times[0], config), done, prior)
+    stored = [writer.read(cycle).fields for cycle in range(done)[-prior.config.history :]]
+    initial = initial_past(prior, history, times[0], config)
+    cycler.past = continued_past(prior, initial, stored)
     for cycle in range(done, len(times)):
         analysis, account, feedback = cycler.step(cycle)
-        fields = _named(prior, analysis)
+        fields = named_fields(prior, analysis)
         writer.write(cycle, times[cycle], fields, state=feedback, metadata=account)
         if progress is not None:
             progress(cycle + 1, len(times), times[cycle])
@@ -162,7 +164,7 @@ def _writer(
         prior=dict(prior.provenance),
     )
     attributes = {
-        name: _attributes(history, name, units) for name, units in prior_units(prior).items()
+        name: attributes_of(history, name, units) for name, units in prior_units(prior).items()
     }
     return EnsembleWriter(
         path=out,
@@ -174,31 +176,19 @@ def _writer(
     )
 
 
-def _attributes(store: Store, name: str, units: str) -> dict[str, str]:
+def attributes_of(store: Store, name: str, units: str) -> dict[str, str]:
+    """Return the CF attributes of an analysis of a field of the history."""
     meta = store.variables[name]
     known = {"standard_name": meta.standard_name, "long_name": meta.long_name}
     return {"units": units} | {key: text for key, text in known.items() if text}
 
 
-def _named(prior: Storm, analysis: Tensor) -> dict[str, Any]:
+def named_fields(prior: Storm, analysis: Tensor) -> dict[str, Any]:
     """Return each variable of an ensemble, NaN where the prior knows no value."""
     mask = prior.network.valid
     if mask is not None:
         analysis = torch.where(mask, analysis, torch.nan)
     return {name: analysis[:, i].numpy() for i, name in enumerate(prior.config.variables)}
-
-
-def _resumed(writer: EnsembleWriter, initial: Tensor, done: int, prior: Storm) -> Tensor:
-    """Return the past before cycle `done`: the newest of the initial and the stored frames."""
-    count = prior.config.history
-    stored = [
-        torch.stack(
-            [torch.from_numpy(cycle.fields[name]) for name in prior.config.variables], dim=1
-        )
-        for cycle in map(writer.read, range(max(0, done - count), done))
-    ]
-    frames = [*initial.unbind(1), *stored]
-    return filled(prior, torch.stack(frames[-count:], dim=1))
 
 
 def _finish(writer: EnsembleWriter, table: ObservationTable, count: int) -> Outcome:
