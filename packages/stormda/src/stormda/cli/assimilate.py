@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
-import numpy as np
 import torch
 
-from stormda.cli import INTERRUPTED
 from stormda.cli.options import (
     device_option,
     error_option,
@@ -22,9 +21,9 @@ from stormda.cli.options import (
     set_option,
     show_settings,
 )
-from stormda.cli.output import Steps, note, result
+from stormda.cli.output import note, result
+from stormda.cli.running import run_in_steps
 from stormda.io import open_store, read_observations, sha256
-from stormda.parallel import Interruption
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_run import assimilate_files
 from stormda.storm.config import override
@@ -85,27 +84,18 @@ def assimilate(
     show_settings(config, as_json=as_json)
     note(table.summary)
     paths = [prior_file(prior_path), Path(observations)]
-    with Interruption() as interrupted, Steps(1, "cycle") as steps:
-
-        def report(done: int, count: int, time: np.datetime64) -> None:
-            steps.to(done, str(time), total=count)
-
-        outcome = assimilate_files(
-            prior,
-            store,
-            table,
-            out,
-            config,
-            observed=names,
-            inputs=store.sha256() | {str(path): sha256(path) for path in paths},
-            overwrite=overwrite,
-            progress=report,
-            interrupted=interrupted,
-        )
-    if outcome is None:
-        text = "interrupted; the same command goes on from here"
-        result(text, {"complete": False}, as_json=as_json)
-        click.get_current_context().exit(INTERRUPTED)
+    run = partial(
+        assimilate_files,
+        prior,
+        store,
+        table,
+        out,
+        config,
+        observed=names,
+        inputs=store.sha256() | {str(path): sha256(path) for path in paths},
+        overwrite=overwrite,
+    )
+    outcome = run_in_steps(run, "cycle", as_json=as_json)
     account = {"cycles": outcome.cycles, "used": outcome.used, "refused": dict(outcome.rejected)}
     result(
         f"{outcome.summary}\nwrote {out} and {feedback_path(out)}",

@@ -37,9 +37,9 @@ from stormda.storm.assimilation_inputs import (
     prior_units,
     step_of,
 )
-from stormda.storm.assimilation_run import attributes_of, named_fields
 from stormda.storm.config import to_dict
 from stormda.storm.cycler import Cycler
+from stormda.storm.ensemble_output import attributes_of, named_fields
 from stormda.storm.inbox import Inbox
 from stormda.storm.observation_feedback import feedback_path
 from stormda.storm.prior import Storm
