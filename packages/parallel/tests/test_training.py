@@ -1,6 +1,8 @@
 """Training on many ranks is training on one, on any mesh, through kills and hangs."""
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +17,12 @@ HERE = Path(__file__).parent
 WARNINGS = "error,ignore:Failed to initialize NumPy:UserWarning"
 
 
-def run(program: str, *arguments: object) -> str:
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+def run(program: str, *arguments: object, launcher: tuple[str, ...] = ()) -> str:
     done = subprocess.run(
-        [sys.executable, str(HERE / program), *map(str, arguments)],
+        [*launcher, sys.executable, str(HERE / program), *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": WARNINGS},
         capture_output=True,
         text=True,
@@ -32,6 +37,15 @@ def run(program: str, *arguments: object) -> str:
 @pytest.mark.parametrize("size", [6, 8])
 def test_any_mesh_trains_and_saves_as_one_rank_does(size: int, tmp_path: Path) -> None:
     run("many_meshes.py", size, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    MPIEXEC is None or importlib.util.find_spec("mpi4py") is None,
+    reason="needs mpiexec and mpi4py: pip install 'stormda-parallel[mpi]'",
+)
+def test_any_mesh_without_shards_trains_and_saves_so_over_mpi(tmp_path: Path) -> None:
+    run("many_meshes.py", "mpi", tmp_path, launcher=(str(MPIEXEC), "-n", "6"))
 
 
 @pytest.mark.slow
