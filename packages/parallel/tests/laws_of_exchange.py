@@ -1,17 +1,19 @@
 """What ranks that exchange parts of fields hold to, whoever carries the messages.
 
-mpiexec -n 4 python laws_of_exchange.py mpi
-torchrun --nproc-per-node 4 laws_of_exchange.py torch
+python many_ranks.py 3 DIRECTORY                       calls them over gloo
+mpiexec -n 4 python laws_of_exchange.py DIRECTORY      over MPI, and then trains on its meshes
 """
 
 import math
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import field_twin as twin
 import pytest
 import torch
+from many_meshes import run_over_mpi
 from many_ranks import (
     check_adjoints,
     check_all_reduce,
@@ -316,19 +318,17 @@ LAWS = (
 )
 
 
-def main(backend: str) -> None:
+def main(directory: Path) -> None:
     torch.set_num_threads(1)
-    patience = timedelta(seconds=60)
-    mesh = launch(Mesh({"lat": 1, "lon": -1}), backend=backend, timeout=patience)
+    mesh = launch(Mesh({"replica": -1}), backend="mpi", timeout=timedelta(seconds=60))
     with mesh:
-        for check in PLAIN if backend == "mpi" else ():  # those of gloo are in many_ranks
-            check(mesh.world, None)
+        for check in PLAIN:
+            check(mesh.world, directory)
         for law in LAWS:
             law(mesh.world)
             mesh.world.barrier()
-            if mesh.rank == 0:
-                print(law.__name__, flush=True)
+        run_over_mpi(directory)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(Path(sys.argv[1]))

@@ -1,7 +1,6 @@
 """Training on many meshes, checked against one rank, in one job of processes.
 
-python many_meshes.py SIZE DIRECTORY               over gloo, 6 or 8 ranks
-mpiexec -n 6 python many_meshes.py mpi DIRECTORY   over MPI, without a shard axis
+python many_meshes.py SIZE DIRECTORY, of 6 or 8 ranks; laws_of_exchange.py runs it over MPI
 """
 
 import sys
@@ -9,10 +8,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo  # what the first step of every forked rank would import
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from field_model import BATCH, SAMPLES, FieldNet, adam, alone, batch_loss, built, over, step
@@ -55,22 +56,17 @@ MESHES = {
         {"lat": 2, "lon": 2, "tensor": 2},
     ),
     6: (
-        {"shard": 3, "tensor": 2},
-        {"replica": 3, "shard": 2},
+        {"shard": 2, "tensor": 3},
+        {"replica": 2, "shard": 3},
         {"lat": 3, "lon": 2},
     ),
 }
 """On 8 ranks every two axes are larger than 1 together; with 3, all lengths are uneven."""
 
-MPI_MESHES = (
-    {"lat": 3, "lon": 2},
-    {"replica": 2, "tensor": 3},
-    {"replica": 2, "lat": 3},
-    {"lon": 2, "tensor": 3},
-    {"lat": 2, "tensor": 3},
-    {"replica": 2, "lon": 3},
-)
-"""Of 6 ranks; every two axes but shard, which is FSDP2 and needs torch.distributed."""
+MPI_MESHES = [
+    dict.fromkeys(pair, 2) for pair in combinations(("replica", "lat", "lon", "tensor"), 2)
+]
+"""Every two axes but shard, which is FSDP2 and needs torch.distributed."""
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}  # float64; only the order of the sums differs
 
@@ -205,7 +201,8 @@ class Sourced(nn.Module):
         return RowLinear(inputs, outputs, alone().world, generator=g, dtype=torch.float64)
 
     def forward(self) -> torch.Tensor:
-        columns = slice(self.mesh.coordinate("lat"), None, self.mesh.size("lat"))
+        lat = self.mesh.comm(*self.mesh.mesh.names[1:])
+        columns = slice(lat.rank, None, lat.size)
         total = torch.zeros((), dtype=torch.float64)
         for source in self.top.sources:
             g = torch.Generator().manual_seed(len(source))
@@ -287,7 +284,7 @@ def check_meshes(meshes: Iterable[StartedMesh], directory: Path) -> None:
 
 def check_parts_and_heads(backend: str, directory: Path) -> None:
     """Checkpoints that are refused or uneven, heads of some ranks, samples, members."""
-    heads = launch(Mesh({"replica": -1, "lat": 2}), backend=backend)
+    heads = launch(Mesh({"replica": -1}), backend=backend)
     check_what_is_not_whole_is_refused(heads, directory / "refused")
     check_uneven_parts_are_found_again(heads, directory / "uneven")
     check_heads(heads, directory / "heads")
@@ -306,7 +303,7 @@ def run(rank: int, size: int, directory: Path) -> None:
         world_size=size,
         timeout=timedelta(minutes=5),
     )
-    check_meshes((over(**sizes) for sizes in MESHES[size]), directory)
+    check_meshes([over(**sizes) for sizes in MESHES[size]], directory)
     if size == 6:
         check_half_precision(over(shard=3, tensor=2))
         check_parts_and_heads("torch", directory)
@@ -315,14 +312,11 @@ def run(rank: int, size: int, directory: Path) -> None:
 
 
 def run_over_mpi(directory: Path) -> None:
-    torch.set_num_threads(1)
-    check_meshes((over(backend="mpi", **sizes) for sizes in MPI_MESHES), directory)
+    """Of four ranks."""
+    check_meshes([over(backend="mpi", **sizes) for sizes in MPI_MESHES], directory)
     check_parts_and_heads("mpi", directory)
 
 
 if __name__ == "__main__":
-    how, folder = sys.argv[1], Path(sys.argv[2])
-    if how == "mpi":
-        run_over_mpi(folder)
-    else:
-        mp.start_processes(run, (int(how), folder), nprocs=int(how), start_method="fork")
+    ranks, folder = int(sys.argv[1]), Path(sys.argv[2])
+    mp.start_processes(run, (ranks, folder), nprocs=ranks, start_method="fork")  # imports once

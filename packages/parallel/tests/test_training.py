@@ -1,8 +1,6 @@
 """Training on many ranks is training on one, on any mesh, through kills and hangs."""
 
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +15,9 @@ HERE = Path(__file__).parent
 WARNINGS = "error,ignore:Failed to initialize NumPy:UserWarning"
 
 
-MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-
-
-def run(program: str, *arguments: object, launcher: tuple[str, ...] = ()) -> str:
+def run(program: str, *arguments: object) -> str:
     done = subprocess.run(
-        [*launcher, sys.executable, str(HERE / program), *map(str, arguments)],
+        [sys.executable, str(HERE / program), *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": WARNINGS},
         capture_output=True,
         text=True,
@@ -37,15 +32,6 @@ def run(program: str, *arguments: object, launcher: tuple[str, ...] = ()) -> str
 @pytest.mark.parametrize("size", [6, 8])
 def test_any_mesh_trains_and_saves_as_one_rank_does(size: int, tmp_path: Path) -> None:
     run("many_meshes.py", size, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    MPIEXEC is None or importlib.util.find_spec("mpi4py") is None,
-    reason="needs mpiexec and mpi4py: pip install 'stormda-parallel[mpi]'",
-)
-def test_any_mesh_without_shards_trains_and_saves_so_over_mpi(tmp_path: Path) -> None:
-    run("many_meshes.py", "mpi", tmp_path, launcher=(str(MPIEXEC), "-n", "6"))
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from stormda.parallel.sizes import (
     split_sizes,
 )
 
+
 class TorchComm(Communicator):
     """A process group of torch.distributed.
 
