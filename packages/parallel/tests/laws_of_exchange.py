@@ -64,7 +64,7 @@ def cases(ranks: int) -> list[tuple[Domain, tuple[int, int]]]:
         else (*range(square[1] + 1, 2, -1), 3),
         north=Border.POLE_ROW,
         south=Border.POLE_EDGE,
-        sides=Border.RING,
+        sides=Border.WRAP,
     )  # fmt: skip
     return [
         (Domain.globe((9, 14), square), (1, 2)),
@@ -75,7 +75,7 @@ def cases(ranks: int) -> list[tuple[Domain, tuple[int, int]]]:
         (uneven, (3, 2)),
         (Domain.region((7, 9), square), (2, 2)),
         (Domain.region((7, 9), square, border=Border.NEAREST), (2, 3)),
-        (Domain.region((8, 9), square, border=Border.RING), (5, 1)),
+        (Domain.region((8, 9), square, border=Border.WRAP), (5, 1)),
     ]
 
 
@@ -195,7 +195,7 @@ def check_halos(comm: Communicator) -> None:
 
 def check_sixteen_bit_halos(comm: Communicator) -> None:
     """Copies are exact; a sum of 256 and ones is rounded once, not at every one."""
-    domain = Domain.region((1, comm.size), (1, comm.size), border=Border.RING)
+    domain = Domain.region((1, comm.size), (1, comm.size), border=Border.WRAP)
     plan = halo_plan(domain, comm.rank, (0, (comm.size - 1) // 2))
     x = torch.full((1, 1), float(comm.rank)).bfloat16()
     assert torch.equal(halo(x, plan, comm).float(), halo(x.float(), plan, comm))
