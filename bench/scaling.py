@@ -4,7 +4,7 @@
 
 1. Measures collectives over gloo and training steps of one rank, fits the model to some sizes and
    holds its prediction of others against their measurement; then a data-parallel step of two
-   ranks, predicted from both fits alone. Rows with more ranks than cores are shown, not judged.
+   ranks, predicted from the fits of one rank's step and of the sum of gradients alone. Rows with more ranks than cores are shown, not judged.
    Steps of several ranks are judged twice: by the clock, which waits for whatever else wants the
    cores, and by the time that the slowest rank's process had a core, predicted from the same
    time of collectives and of one rank.
@@ -46,13 +46,14 @@ from stormda.storm.provenance import commit, machine, provenance
 
 RESULTS = Path(__file__).parent / "results"
 TURNS = {2**14: 400, 2**18: 200, 2**22: 60}  # of messages up to so many bytes
-STEP_TURNS = 60
+STEP_TURNS = 150
 FITTED = (2**14, 2**18, 2**20, 2**22)
 UNSEEN = (2**16, 2**19, 2**21)
 WIDTH, HEADS = 128, 4
 STEPS_FITTED = ((1, 32), (1, 256), (4, 32), (4, 128))
 STEPS_UNSEEN = ((2, 64), (3, 128))
 JUDGED = 0.25
+COLLECTIVES = ("all_reduce", "all_gather", "sum_gradients")
 CLOCKS = {"clock": time.perf_counter, "processor": time.process_time}
 PUBLISHED = {
     ("10M", 32_768): "0.61-0.64 (STORM v1)",
@@ -148,7 +149,7 @@ def measured_rows() -> Iterable[Row]:
     cores = len(os.sched_getaffinity(0))
     by_ranks = {ranks: on_ranks(ranks) for ranks in (2, 4)}
     fits = {}
-    for what in ("all_reduce", "all_gather"):
+    for what in COLLECTIVES:
         for kind, times in by_ranks[2][what].items():
             fits[what, kind] = Curve([timing(what, 2, n, times[n]) for n in FITTED])
         for ranks, measured in by_ranks.items():
@@ -166,9 +167,9 @@ def measured_rows() -> Iterable[Row]:
         for kind, times in measured["step"].items():
             for case, seconds in times.items():
                 nbytes = 4 * case[0] * sum(p.numel() for p in Layer().parameters())
-                gradients = timing("all_reduce", ranks, nbytes, seconds)
+                gradients = timing("sum_gradients", ranks, nbytes, seconds)
                 expected = predicted(layer, work(case, seconds))
-                expected += along(fits["all_reduce", kind], gradients)
+                expected += along(fits["sum_gradients", kind], gradients)
                 what, size = f"parallel step, {kind}", f"{label(case)} each"
                 yield row(what, size, ranks, "unseen", seconds, expected, ranks <= cores)
 
@@ -185,17 +186,20 @@ def _rank(rank: int, ranks: int, directory: str) -> None:
         "gloo", init_method=f"file://{directory}/meet", rank=rank, world_size=ranks
     )
     comm = TorchComm()
-    times: dict[str, dict] = {
-        what: {k: {} for k in CLOCKS} for what in ("all_reduce", "all_gather")
-    }
+    times: dict[str, dict] = {what: {kind: {} for kind in CLOCKS} for what in COLLECTIVES}
     for n in sorted((*FITTED, *UNSEEN)):
         whole, part = torch.ones(n // 4), torch.ones(n // 4 // ranks)
         turns = next(count for most, count in TURNS.items() if n <= most)
-        reduced = best(lambda x=whole: comm.all_reduce(x), comm, turns)
-        gathered = best(lambda x=part: comm.all_gather(x), comm, turns)
-        for kind in CLOCKS:
-            times["all_reduce"][kind][n] = reduced[kind]
-            times["all_gather"][kind][n] = gathered[kind]
+        weight = nn.Parameter(whole.clone())
+        weight.grad = whole.clone()
+        calls = (
+            lambda x=whole: comm.all_reduce(x),
+            lambda x=part: comm.all_gather(x),
+            lambda p=weight: sum_gradients([p], comm),
+        )
+        for what, call in zip(COLLECTIVES, calls, strict=True):
+            for kind, seconds in best(call, comm, turns).items():
+                times[what][kind][n] = seconds
     times["step"] = steps(comm, STEPS_UNSEEN)
     if rank == 0:
         torch.save(times, Path(directory) / "times")
@@ -240,7 +244,7 @@ def best(call: Callable[[], object], comm: Communicator, turns: int) -> dict[str
 
 def timing(what: str, ranks: int, nbytes: int, seconds: float) -> Timing:
     """Return a measurement of a ring in the terms of the model: messages, and bytes of each."""
-    rounds = 2 if what == "all_reduce" else 1
+    rounds = 1 if what == "all_gather" else 2
     return Timing(size=nbytes / ranks, messages=rounds * (ranks - 1), seconds=seconds)
 
 
