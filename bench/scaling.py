@@ -4,10 +4,10 @@
 
 1. Measures collectives over gloo and training steps of one rank, fits the model to some sizes and
    holds its prediction of others against their measurement; then a data-parallel step of two
-   ranks, predicted from the fits of one rank's step and of the sum of gradients alone. Rows with more ranks than cores are shown, not judged.
-   Steps of several ranks are judged twice: by the clock, which waits for whatever else wants the
-   cores, and by the time that the slowest rank's process had a core, predicted from the same
-   time of collectives and of one rank.
+   ranks, predicted from the fits of one rank's step and of the sum of gradients alone. Rows with
+   more ranks than cores are shown, not judged. Steps of several ranks are judged twice: by the
+   clock, which waits for whatever else wants the cores, and by the time that the slowest rank's
+   process had a core.
 2. Prints the model's strong scaling of the 10M/200M/10B ladder on Frontier beside what is
    published. These rows are model output: their assumptions stand in them.
 
