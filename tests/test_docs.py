@@ -111,6 +111,11 @@ def test_every_command_that_is_shown_exists(page: Path) -> None:
         check_call(words)
 
 
+def test_every_command_is_in_the_table() -> None:
+    listed = re.findall(r"^\| `stormda (\w+)` \|", (DOCS / "howto/commands.md").read_text(), re.M)
+    assert set(listed) == set(COMMANDS)
+
+
 def test_the_check_finds_what_does_not_exist() -> None:
     with pytest.raises(AssertionError, match="no command fly"):
         check_call(["fly"])
