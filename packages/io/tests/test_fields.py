@@ -273,7 +273,7 @@ class TestNames:
     def test_celsius_labelled_kelvin(self, field):
         path = field(t2m=(("lat", "lon"), np.full((3, 4), 15.0), {"units": "K"}))
         message = (
-            f"{path}: variable 't2m': expected t2m between 170 and 350 K, got 15 at index "
+            f"{path}: variable 't2m': expected t2m between 161 and 359 K, got 15 at index "
             "(0, 0, 0) (wrong units or packing? pass plausible=False to read it as it is)"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
