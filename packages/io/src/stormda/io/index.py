@@ -6,6 +6,7 @@ with the file's name.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -170,6 +171,8 @@ def _index(path: Location, dataset: xr.Dataset, how: Reading) -> FileIndex:
     roles = dimension_roles(dataset)
     times, calendar = _times(dataset, roles, how)
     horizontal = read_horizontal(dataset, roles)
+    if horizontal.warning:
+        warnings.warn(f"{path}: {horizontal.warning}", stacklevel=2)
     roles = {d: r for d, r in roles.items() if r not in ("Y", "X")} | horizontal.roles
     described = {str(v.attrs.get("bounds", "")) for v in dataset.variables.values()}
     described.update(horizontal.coordinates)
