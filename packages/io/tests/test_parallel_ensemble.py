@@ -258,6 +258,15 @@ class TestWhatDoesNotFit:
         with pytest.raises(ValueError, match=r"^axes: expected members, got none$"):
             writer(kind, tmp_path / "a", axes=axes)
 
+    def test_no_levels(self, kind, tmp_path):
+        axes = FieldAxes(times=AXES.times, grid=GRID, members=AXES.members)
+        with pytest.raises(ValueError, match=r"^axes: expected levels for \['y'\], got none$"):
+            writer(kind, tmp_path / "a", axes=axes)
+
+    def test_bits_that_are_none(self, kind, tmp_path):
+        with pytest.raises(ValueError, match=r"^bits: expected 1 to 23, got 0$"):
+            writer(kind, tmp_path / "a", bits={"x": 0})
+
 
 @given(
     st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=20), st.integers(1, 23)
