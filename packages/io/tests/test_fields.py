@@ -304,6 +304,36 @@ class TestIndex:
             open_store(field(), index=tmp_path / "index.json")
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_layout_of_weatherbench(tmp_path, turned):
+    """Zarr by xarray; rows from south to north, coarse stores with longitude before latitude."""
+    data = numbered(2, 2, 3, 4)
+    dims = ("time", "level", "latitude", "longitude")
+    order = (*dims[:2], *dims[:1:-1]) if turned else dims
+    dataset = xr.Dataset(
+        {
+            "geopotential": (dims, data, {"units": "m**2 s**-2", "standard_name": "geopotential"}),
+            "2m_temperature": (("time", *dims[2:]), 280 + data[:, 0] / 100, {"units": "K"}),
+        },
+        {
+            "time": np.array(["2020-01-01T00", "2020-01-01T06"], "M8[ns]"),
+            "level": ("level", [500, 850], {"units": "hPa"}),
+            "latitude": [-60.0, 0.0, 60.0],
+            "longitude": [0.0, 90.0, 180.0, 270.0],
+        },
+    )
+    dataset.transpose(*order, missing_dims="ignore").to_zarr(tmp_path / "wb.zarr", zarr_format=2)
+    store = open_store(tmp_path / "wb.zarr")
+    assert store.grid.periodic == (False, True)
+    assert store.resolve("t2m") == "2m_temperature"
+    level = store.level("z", 850, "hPa")
+    assert_array_equal(store.read("z", level=level)[0], data[:, 1])
+    assert_array_equal(
+        store.read("t2m", tile=(slice(0, 3), slice(-1, 2)))[0],
+        (280 + data[:, 0] / 100)[..., [3, 0, 1]].astype(np.float32),
+    )
+
+
 class TestPackages:
     """Formats that need more than the package itself."""
 

@@ -160,7 +160,7 @@ def _packing(attributes: Attributes) -> tuple[float, float]:
 def _filled(raw: NDArray[Any], attributes: Attributes) -> NDArray[np.bool_]:
     """Tell which numbers stand for missing: NaN, the file's own codes, the library's default."""
     codes = [DEFAULT_FILL] if raw.dtype.kind == "f" else []
-    for name in ("_FillValue", "missing_value"):
+    for name in _CODES:
         codes += _numbers(attributes, name)
     missing = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
     for code in codes:
