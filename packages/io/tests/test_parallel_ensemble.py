@@ -25,6 +25,7 @@ from stormda.io import (
     read_ensemble,
     sha256,
     write_summary,
+    zarr_file,
 )
 from stormda.io.regions import require_whole
 
@@ -166,6 +167,32 @@ def test_an_old_file_stays_until_the_new_one_is_whole(kind, written):
         assert_array_equal(read_ensemble(written.path).fields["x"], FIELDS["x"])
     finish(out, kind)
     assert_array_equal(read_ensemble(written.path).fields["x"], FIELDS["x"] + 1)
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_run_that_is_killed_when_it_puts_the_group_in_place(tmp_path, monkeypatch, exchanges):
+    """What it leaves behind, the old group or its own, is not taken for one in the making."""
+
+    def killed(one, two):
+        if exchanges:
+            exchange(one, two)
+        raise KeyboardInterrupt
+
+    def write(folder, seed):
+        out = writer("zarr", path_of("zarr", folder), run={"seed": seed}, overwrite=True)
+        for region in out.missing(REGIONS):
+            out.write(part(region), region)
+        out.finish()
+        return sha256(out.path)
+
+    exchange = zarr_file._exchanged
+    write(tmp_path, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(zarr_file, "_exchanged", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path, 2)
+    assert write(tmp_path, 2) == write(tmp_path / "clean", 2)
+    assert [p.name for p in tmp_path.iterdir() if p.name != "clean"] == ["a.zarr"]
 
 
 def test_a_lost_part_is_no_missing_value(tmp_path):

@@ -135,7 +135,11 @@ class EnsembleZarr(RegionWriter):
         require_whole(self.completed(), self._shape)
         zarr.open_group(self.folder, mode="r+").attrs[COMPLETE] = 1
         shutil.rmtree(self.folder / _NOTES)
-        replace_folder(self.folder, Path(self.path))
+        # the old group takes this name for an instant, and must not pass for one in the making
+        ready = self.folder.with_name(f".{self.folder.name}.ready")
+        shutil.rmtree(ready, ignore_errors=True)
+        self.folder.rename(ready)
+        replace_folder(ready, Path(self.path))
 
     def _require_own(self, region: Region) -> None:
         """Raise where a region is not made of whole shards."""
