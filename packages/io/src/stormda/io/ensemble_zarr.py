@@ -32,7 +32,7 @@ class EnsembleZarr(RegionWriter):
     """Writes an ensemble shard by shard, from any number of processes.
 
     Examples:
-        >>> import tempfile
+        >>> import numpy as np, tempfile
         >>> from stormda.grid import LatLonGrid
         >>> from stormda.io import FieldAxes, read_ensemble
         >>> axes = FieldAxes(times=np.array(["2000-01-01"], "M8[s]"), members=np.arange(4),
