@@ -33,9 +33,8 @@ REAL = (
     "ens/mogreps_uk_t15m_12mem_20181101.nc",
     "grid/nmc_storm_P_19960105-12.cdf",
 )
-LONGEST = 600.0
-"""Seconds after which a batch of cases counts as hung, for each hundred cases: some 3 are usual, and
-a shared processor may make them a hundred."""
+LONGEST = 60.0
+"""Seconds after which a batch of cases counts as hung, for each hundred cases."""
 
 
 @dataclass(frozen=True)

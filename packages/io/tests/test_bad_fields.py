@@ -200,6 +200,11 @@ def test_9_to_12_15_18_21_to_25_27_29_44_axes(field, change, message):
     refused_file(message, field(**change))
 
 
+def test_21_a_file_without_a_frame(field):
+    path = field(np.zeros((0, 3, 4), np.float32), time=hours())
+    refused_file("time: expected at least one frame along 'time', got none", path)
+
+
 def test_13_a_column_that_comes_twice(write):
     path = write(
         {

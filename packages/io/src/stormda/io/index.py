@@ -219,6 +219,8 @@ def _times(
     dims = [dim for dim, role in roles.items() if role == "T"]
     if len(dims) > 1:
         raise ValueError(f"time: expected one dimension, got {dims}")
+    if dims and not dataset.sizes[dims[0]]:
+        raise ValueError(f"time: expected at least one frame along {dims[0]!r}, got none")
     calendar = GREGORIAN
     if how.times is not None:
         times = np.array(how.times, "datetime64[s]")
