@@ -26,8 +26,6 @@ COPIES = {
     "attention/block.py": "two mixers take the same fields of the configuration",
     "attention/fused.py": "autograd's frame around kernels that have nothing else in common",
     "attention/native.py": "the same frame",
-    "io/ensemble_parts.py": "two writers take the same fields, each with its own defaults",
-    "io/ensemble_zarr.py": "the same fields",
 }
 """Modules whose blocks of equal lines are equal for a reason."""
 

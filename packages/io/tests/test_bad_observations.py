@@ -4,6 +4,8 @@ The numbers are those of a list of 63 bad inputs that Earth-system files are kno
 """
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -238,6 +240,36 @@ def test_62_an_output_that_is_there_already(tmp_path, write):
     assert path.read_bytes() == before
     write(path, points(value=[2.0]), overwrite=True)
     assert read_observations(path).value[0] == 2.0
+
+
+FULL_DISK = """
+import resource, sys, numpy as np, stormda.io
+table = stormda.io.observation_table(time="2017-10-27", lat=np.linspace(-80, 80, 4000),
+                                     lon=np.linspace(0, 100, 4000), value=np.arange(4000.0),
+                                     variable="t")
+size = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+try:
+    getattr(stormda.io, sys.argv[1])(sys.argv[2], table, overwrite=True)
+except OSError as error:
+    print("refused")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files are those of POSIX")
+@pytest.mark.parametrize("size", [300, 40000])
+@pytest.mark.parametrize("write", [write_observations, write_ioda, write_parquet])
+def test_63_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, write, size):
+    if write is write_parquet:
+        pytest.importorskip("pyarrow", reason="Parquet needs the extra `parquet`")
+    path = tmp_path / "obs.nc"
+    write(path, points())
+    before = path.read_bytes()
+    code = [sys.executable, "-c", FULL_DISK, write.__name__, str(path), str(size)]
+    run = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "refused\n", "")
+    assert [p.name for p in tmp_path.iterdir()] == ["obs.nc"]
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from stormda.io import (
     read_ensemble,
     sha256,
     write_summary,
+    zarr_file,
 )
 from stormda.io.regions import require_whole
 
@@ -168,6 +169,32 @@ def test_an_old_file_stays_until_the_new_one_is_whole(kind, written):
     assert_array_equal(read_ensemble(written.path).fields["x"], FIELDS["x"] + 1)
 
 
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_run_that_is_killed_when_it_puts_the_group_in_place(tmp_path, monkeypatch, exchanges):
+    """What it leaves behind, the old group or its own, is not taken for one in the making."""
+
+    def killed(one, two):
+        if exchanges:
+            exchange(one, two)
+        raise KeyboardInterrupt
+
+    def write(folder, seed):
+        out = writer("zarr", path_of("zarr", folder), run={"seed": seed}, overwrite=True)
+        for region in out.missing(REGIONS):
+            out.write(part(region), region)
+        out.finish()
+        return sha256(out.path)
+
+    exchange = zarr_file._exchanged
+    write(tmp_path, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(zarr_file, "_exchanged", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path, 2)
+    assert write(tmp_path, 2) == write(tmp_path / "clean", 2)
+    assert [p.name for p in tmp_path.iterdir() if p.name != "clean"] == ["a.zarr"]
+
+
 def test_a_lost_part_is_no_missing_value(tmp_path):
     for kind, lost in (("virtual", "*.parts-*/*.h5"), ("zarr", "a.zarr/x/c/**/[0-9]")):
         out = writer(kind, path_of(kind, tmp_path))
@@ -257,6 +284,15 @@ class TestWhatDoesNotFit:
         axes = FieldAxes(times=AXES.times, grid=GRID)
         with pytest.raises(ValueError, match=r"^axes: expected members, got none$"):
             writer(kind, tmp_path / "a", axes=axes)
+
+    def test_no_levels(self, kind, tmp_path):
+        axes = FieldAxes(times=AXES.times, grid=GRID, members=AXES.members)
+        with pytest.raises(ValueError, match=r"^axes: expected levels for \['y'\], got none$"):
+            writer(kind, tmp_path / "a", axes=axes)
+
+    def test_bits_that_are_none(self, kind, tmp_path):
+        with pytest.raises(ValueError, match=r"^bits: expected 1 to 23, got 0$"):
+            writer(kind, tmp_path / "a", bits={"x": 0})
 
 
 @given(

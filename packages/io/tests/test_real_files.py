@@ -9,14 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from stormda.grid import locate
 from stormda.io import (
-    ARM_SONDE,
-    ARM_SURFACE,
-    ICOADS,
     METAR_CSV,
     SAO,
-    ColumnMapping,
-    Quality,
-    Quantity,
     Statistics,
     open_store,
     passes,
@@ -177,48 +171,6 @@ def test_reports_against_the_same_reports_in_ioda(real):
     assert ours.n_in == 5 * 5454
 
 
-@pytest.mark.parametrize(
-    ("file", "options", "used", "rejected"),
-    [
-        ("met_sgp_E13_20190101.cdf", {"mapping": ARM_SURFACE}, 7200, {}),
-        ("met_sgp_E13_20190102.cdf", {"mapping": ARM_SURFACE}, 7200, {}),
-        ("sonde_darwin_20060119.112000.cdf", {"mapping": ARM_SONDE}, 8560,
-         {"missing position": 75}),
-        ("sao_19950318T00.cdf", {"mapping": SAO}, 6670,
-         {"missing position": 3174, "position out of range": 6, "missing value": 977,
-          "duplicate": 1677}),
-        ("icoads_1899-01-02.csv", {"mapping": ICOADS}, 247,
-         {"missing time": 5, "missing value": 38}),
-        ("era5_cities_daily_3cities.nc", {"variable": "tas"}, 4383, {}),
-        ("altimetry_northsea_20171026-28.csv", {"variable": "wind_speed"}, 629, {}),
-        ("wave_station_HKNA.nc",
-         {"mapping": ColumnMapping(lat="y", lon="x", quantities={"h": Quantity(column="Hm0")})},
-         564, {"missing value": 11}),
-        ("drifter_craid_7966.nc",
-         {"mapping": ColumnMapping(time="JULD", lat="LATITUDE", lon="LONGITUDE",
-                                   quantities={"x": Quantity(column="PARAM_UNKNOWN_1")})},
-         675, {"missing position": 1097, "missing value": 294}),
-        ("argo_profile_index.csv",
-         {"mapping": ColumnMapping(time="date", time_format="%Y%m%d%H%M%S", lat="latitude",
-                                   lon="longitude", comment="#",
-                                   quantities={"type": Quantity(column="profiler_type")})},
-         2622, {"missing time": 73, "missing position": 1, "position out of range": 6}),
-        ("ghcn_snowdepth_20200228_first1000.csv",
-         {"mapping": ColumnMapping(
-             time="DATETIME", time_format="%Y%m%d", platform="ID", label="ELEMENT",
-             stations={"CA001011500": (48.9, -123.7)},
-             quantities={"snow": Quantity(
-                 column="DATA_VALUE", units="mm", label="SNWD", quality_column="Q_FLAG",
-                 quality_codes={"": Quality.GOOD, "*": Quality.BAD})})},
-         1, {"missing position": 999}),
-    ],
-)  # fmt: skip
-def test_every_observation_file_reads(real, file, options, used, rejected):
-    table = read_observations(real / "obs" / file, **options)
-    assert len(table) == used
-    assert table.rejected == rejected
-
-
 @pytest.mark.parametrize("hour", ["01", "02"])
 def test_the_other_hours_of_surface_reports(real, hour):
     table = read_observations(real / f"obs/sao_19950318T{hour}.cdf", SAO)
@@ -241,36 +193,6 @@ def test_a_balloon_and_a_station_in_netcdf(real):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (
-            "quirks/lfs_pointer_as_nc.nc",
-            "expected a NetCDF-3 or NetCDF-4 file, "
-            "got a Git-LFS pointer (fetch the file with `git lfs pull`)",
-        ),
-        (
-            "quirks/arm_met_no_time.nc",
-            "time: expected a coordinate variable of dimension 'time', got none",
-        ),
-        (
-            "quirks/arm_met_integer_time.nc",
-            "time units: expected '<unit> since <date>', got none",
-        ),
-        (
-            "quirks/cf_invalid_units.nc",
-            "time units: expected '<unit> since <date>', got 'wibble'",
-        ),
-        (
-            "quirks/duplicate_time_axis.nc",
-            "time units: expected '<unit> since <date>', got 'mon'",
-        ),
-        (
-            "quirks/coords_fill_value_9e36.nc",
-            "coordinate 'latitude': expected finite numbers, got 210 missing, "
-            "the first at index (24, 7)",
-        ),
-        (
-            "grid/nmc_storm_P_19960105-12.cdf",
-            "time units: expected '<unit> since <date>', got none",
-        ),
         (
             "obs/argo_5900446_prof.nc",
             "expected cells of a grid, got 'LATITUDE' and 'LONGITUDE' of observations along "

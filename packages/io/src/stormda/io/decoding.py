@@ -11,8 +11,9 @@ Source: CF Conventions 1.11, sections 2.5.1 and 8.1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,19 @@ _CODES = ("_FillValue", "missing_value")
 Attributes = Mapping[str, object]
 
 
+class Decoded(NamedTuple):
+    """Values beside what is known of them."""
+
+    values: NDArray[np.float32]
+    """The values, 0 where they are missing."""
+
+    valid: NDArray[np.bool_]
+    """Where they are not missing."""
+
+    ends: tuple[float, float] | None = None
+    """The smallest and the largest value, if they are known already."""
+
+
 def decode(
     raw: NDArray[Any], attributes: Attributes, unit: Unit | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -61,6 +75,11 @@ def decode(
         >>> decode(raw, {"scale_factor": 0.1, "_FillValue": np.int16(-999)}, None)
         (array([ 0., 10.,  0.], dtype=float32), array([ True,  True, False]))
     """
+    return decode_with_ends(raw, attributes, unit)[:2]
+
+
+def decode_with_ends(raw: NDArray[Any], attributes: Attributes, unit: Unit | None) -> Decoded:
+    """Return what `decode` does, and the ends of the values where looking for them is done."""
     if _is_plain(raw, attributes, unit):
         return _decode_plain(raw, attributes)
     values, valid = decode_exactly(raw, attributes)
@@ -69,7 +88,7 @@ def decode(
     with np.errstate(over="ignore"):  # an overflow is reported below, with its place
         result = np.where(valid, values, 0.0).astype(np.float32)
     _require_finite(result, values)
-    return result, valid
+    return Decoded(result, valid)
 
 
 def _is_plain(raw: NDArray[Any], attributes: Attributes, unit: Unit | None) -> bool:
@@ -79,21 +98,19 @@ def _is_plain(raw: NDArray[Any], attributes: Attributes, unit: Unit | None) -> b
     return raw.dtype.kind == "f" and raw.dtype.itemsize == 4 and not converted and not changing
 
 
-def _decode_plain(
-    raw: NDArray[Any], attributes: Attributes
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _decode_plain(raw: NDArray[Any], attributes: Attributes) -> Decoded:
     """Decode what `_is_plain` without the way over float64, to the same result."""
     values = raw.astype(np.float32, copy=False)
-    low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-    codes = [code for name in _CODES for code in _numbers(attributes, name)]
-    if np.isfinite(low) and np.isfinite(high) and high < DEFAULT_FILL / 2:
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    codes = [c for name in _CODES for c in _numbers(attributes, name) if not math.isnan(c)]
+    if math.isfinite(low) and math.isfinite(high) and high < DEFAULT_FILL / 2:
         inside = [c for c in codes if low <= _as_stored(c, raw.dtype) <= high]
         if not inside:
-            return values, np.ones(values.shape, bool)
+            return Decoded(values, np.ones(values.shape, bool), (low, high))
     valid = ~_filled(raw, attributes)
     values = np.where(valid, values, np.float32(0))
     _require_finite(values, values)
-    return values, valid
+    return Decoded(values, valid)
 
 
 def _require_finite(result: NDArray[np.float32], values: NDArray[Any]) -> None:
@@ -143,7 +160,7 @@ def _packing(attributes: Attributes) -> tuple[float, float]:
 def _filled(raw: NDArray[Any], attributes: Attributes) -> NDArray[np.bool_]:
     """Tell which numbers stand for missing: NaN, the file's own codes, the library's default."""
     codes = [DEFAULT_FILL] if raw.dtype.kind == "f" else []
-    for name in ("_FillValue", "missing_value"):
+    for name in _CODES:
         codes += _numbers(attributes, name)
     missing = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
     for code in codes:
@@ -192,5 +209,7 @@ def _number(attributes: Attributes, name: str, default: float) -> float:
 
 def _numbers(attributes: Attributes, name: str) -> list[float]:
     """Return an attribute's numbers; none where it is absent or is text."""
-    array = np.atleast_1d(np.asarray(attributes.get(name, [])))
+    if name not in attributes:
+        return []
+    array = np.atleast_1d(np.asarray(attributes[name]))
     return [float(x) for x in array.ravel()] if array.dtype.kind in "iuf" else []

@@ -11,40 +11,33 @@ The folder is named after the run; a file that another run finished keeps its ow
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import ArrayLike, NDArray
 
-from stormda.io.atomic import atomic_path, put_in_place, refuse_existing
-from stormda.io.cf_file import CFLayout, CFVariable, create_cf
+from stormda.io.atomic import atomic_path, put_in_place
+from stormda.io.cf_file import CFVariable, create_cf
 from stormda.io.files import sha256
 from stormda.io.guarded_file import guarded_file
-from stormda.io.layout import FieldAxes, VariableAttributes, field_layout, require_storable
+from stormda.io.region_writer import DIGITS, RegionWriter
 from stormda.io.regions import Region, region_of, require_inside, require_whole
-from stormda.io.rounding import FRACTION, bit_round, with_bits
-
-_DIGITS = 16
-"""Hexadecimal digits of the checksum in a part's name."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class EnsembleParts:
+class EnsembleParts(RegionWriter):
     """Writes an ensemble region by region, from any number of processes.
 
     Examples:
         >>> import tempfile
         >>> from stormda.grid import LatLonGrid
-        >>> from stormda.io import read_ensemble
+        >>> from stormda.io import FieldAxes, read_ensemble
         >>> axes = FieldAxes(times=np.array(["2000-01-01"], "M8[s]"), members=np.arange(4),
         ...                  grid=LatLonGrid([0.0, 1.0], [0.0, 1.0, 2.0]))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -59,79 +52,10 @@ class EnsembleParts:
         array([280., 281., 282., 283.], dtype=float32)
     """
 
-    path: str | Path
-    """The file."""
-
-    axes: FieldAxes
-    """Members, times, levels and grid of the whole."""
-
-    variables: Sequence[str]
-    """The variables; one with levels is named in `leveled`."""
-
-    attributes: VariableAttributes
-    """The CF attributes of each variable; `units` is required."""
-
-    run: Mapping[str, Any]
-    """What makes the run what it is (settings, seeds, inputs), as JSON can hold it: parts of
-    another run are not taken for its own."""
-
-    leveled: Sequence[str] = ()
-    """The variables that have levels."""
-
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where the numbers come from; `run` is added to it."""
-
-    compression: int = 0
-    """The level of gzip, 1 to 9; 0 for none."""
-
-    bits: Mapping[str, int] = field(default_factory=dict)
-    """The bits of fraction that are kept of a variable, from 1 to 23; all by default."""
-
-    overwrite: bool = False
-    """Whether an existing file may be replaced, by the whole new one."""
-
-    def __post_init__(self) -> None:
-        """Refuse an existing output, and what is no ensemble, before anything is computed."""
-        if self.axes.members is None:
-            raise ValueError("axes: expected members, got none")
-        for name in self.bits:
-            bit_round(np.zeros(1, np.float32), self.bits[name])
-        self._layout()
-        refuse_existing(Path(self.path), overwrite=self.overwrite)
-
     @property
     def folder(self) -> Path:
         """Where the parts of this run are."""
-        said = {
-            "run": self.run,
-            "shape": self._shape,
-            "bits": dict(self.bits),
-            "variables": [*self.variables],
-            "compression": self.compression,
-        }
-        text = json.dumps(said, sort_keys=True, default=str)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
-        path = Path(self.path)
-        return path.with_name(f"{path.name}.parts-{digest}")
-
-    def region(
-        self,
-        *,
-        members: tuple[int, int] | None = None,
-        times: tuple[int, int] | None = None,
-        rows: tuple[int, int] | None = None,
-        cols: tuple[int, int] | None = None,
-    ) -> Region:
-        """Return a region, half-open; whole in every direction that is not named.
-
-        Raises:
-            ValueError: If it is empty or leaves the ensemble.
-        """
-        given = (members, times, rows, cols)
-        spans = [(0, n) if g is None else g for g, n in zip(given, self._shape, strict=True)]
-        region = Region(*spans)
-        require_inside(region, self._shape)
-        return region
+        return self._folder_of_run("parts")
 
     def write(self, fields: Mapping[str, ArrayLike], region: Region) -> None:
         """Store a region: it is on the disk when this returns.
@@ -145,16 +69,12 @@ class EnsembleParts:
             ValueError: If a variable is missing or has another shape, or a value is infinite.
         """
         require_inside(region, self._shape)
-        if sorted(fields) != sorted(self.variables):
-            raise ValueError(
-                f"fields: expected the variables {sorted(self.variables)}, got {sorted(fields)}"
-            )
-        arrays = {name: self._storable(name, np.asarray(x), region) for name, x in fields.items()}
+        arrays = self._storable(fields, region)
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{secrets.token_hex(8)}.tmp"
         try:
             _write_part(temporary, arrays, self.compression)
-            name = f"{region.name}-{sha256(temporary)[:_DIGITS]}.h5"
+            name = f"{region.name}-{sha256(temporary)[:DIGITS]}.h5"
             put_in_place(temporary, self.folder / name)
         finally:
             temporary.unlink(missing_ok=True)
@@ -165,11 +85,6 @@ class EnsembleParts:
     def completed(self) -> list[Region]:
         """Return the regions that are stored and intact; every part is read to see."""
         return sorted(region for region, path in self._parts() if _is_intact(path))
-
-    def missing(self, regions: Iterable[Region]) -> list[Region]:
-        """Return which of the regions are still to be written."""
-        there = set(self.completed())
-        return [region for region in regions if region not in there]
 
     def finish(self, *, virtual: bool = True) -> None:
         """Write the file, which appears complete or not at all.
@@ -215,10 +130,7 @@ class EnsembleParts:
         how.set_obj_track_times(False)  # the same parts give the same bytes
         how.set_fill_value(np.array(np.nan, np.float32))
         for region, path in sorted(parts.items()):
-            where = [
-                slice(*s.indices(n))
-                for s, n in zip(self._slices(name, region), shape, strict=True)
-            ]
+            where = self._slices(name, region)
             size = tuple(s.stop - s.start for s in where)
             there = h5s.create_simple(shape)
             there.select_hyperslab(tuple(s.start for s in where), size)
@@ -229,38 +141,6 @@ class EnsembleParts:
         for i, dim in enumerate(variable.dims):
             linked.dims[i].attach_scale(file[dim])
         linked.attrs.update(variable.attributes)
-
-    @property
-    def _shape(self) -> tuple[int, int, int, int]:
-        members, times, rows, cols = self.axes.shape
-        return members, times, rows, cols
-
-    def _shape_of(self, name: str) -> tuple[int, ...]:
-        return self.axes.shape_with_levels if name in set(self.leveled) else self.axes.shape
-
-    def _slices(self, name: str, region: Region) -> tuple[slice, ...]:
-        """Return where a region of a variable lies, levels included."""
-        m, t, y, x = region.slices
-        return (m, t, slice(None), y, x) if name in set(self.leveled) else (m, t, y, x)
-
-    def _storable(self, name: str, values: NDArray[Any], region: Region) -> NDArray[np.float32]:
-        sizes = (
-            len(range(*s.indices(n)))
-            for s, n in zip(self._slices(name, region), self._shape_of(name), strict=True)
-        )
-        expected = tuple(sizes)
-        if values.shape != expected:
-            raise ValueError(f"fields: expected shape {expected} for {name!r}, got {values.shape}")
-        return bit_round(require_storable(name, values), self.bits.get(name, FRACTION))
-
-    def _layout(self) -> CFLayout:
-        return field_layout(
-            self.axes,
-            {name: self._shape_of(name) for name in self.variables},
-            with_bits(self.attributes, self.bits),
-            {**self.provenance, "run": dict(self.run)},
-            self.compression,
-        )
 
     def _parts(self) -> Iterator[tuple[Region, Path]]:
         """Yield the stored regions, intact or not."""
@@ -284,6 +164,6 @@ def _write_part(path: Path, arrays: Mapping[str, NDArray[np.float32]], compressi
 
 def _is_intact(path: Path) -> bool:
     try:
-        return path.stem.endswith(f"-{sha256(path)[:_DIGITS]}")
+        return path.stem.endswith(f"-{sha256(path)[:DIGITS]}")
     except FileNotFoundError:  # another process replaced it meanwhile
         return False

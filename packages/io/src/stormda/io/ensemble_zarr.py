@@ -8,24 +8,18 @@ writes what `missing` says.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from stormda.io.atomic import atomic_path, flush, refuse_existing
-from stormda.io.cf_file import CFLayout
 from stormda.io.files import sha256
-from stormda.io.layout import FieldAxes, VariableAttributes, field_layout, require_storable
+from stormda.io.region_writer import DIGITS, RegionWriter
 from stormda.io.regions import Region, region_of, require_inside, require_whole
-from stormda.io.rounding import FRACTION, bit_round, with_bits
 from stormda.io.zarr_file import (
     COMPLETE,
     array_of,
@@ -40,13 +34,13 @@ _NOTES = ".written"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class EnsembleZarr:
+class EnsembleZarr(RegionWriter):
     """Writes an ensemble shard by shard, from any number of processes.
 
     Examples:
-        >>> import tempfile
+        >>> import numpy as np, tempfile
         >>> from stormda.grid import LatLonGrid
-        >>> from stormda.io import read_ensemble
+        >>> from stormda.io import FieldAxes, read_ensemble
         >>> axes = FieldAxes(times=np.array(["2000-01-01"], "M8[s]"), members=np.arange(4),
         ...                  grid=LatLonGrid([0.0, 1.0], [0.0, 1.0, 2.0]))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -62,80 +56,37 @@ class EnsembleZarr:
         array([280., 280., 282., 282.], dtype=float32)
     """
 
-    path: str | Path
-    """The folder of the group."""
-
-    axes: FieldAxes
-    """Members, times, levels and grid of the whole."""
-
-    variables: Sequence[str]
-    """The variables; one with levels is named in `leveled`."""
-
-    attributes: VariableAttributes
-    """The CF attributes of each variable; `units` is required."""
-
-    run: Mapping[str, Any]
-    """What makes the run what it is, as JSON can hold it."""
-
     shard: tuple[int, int, int, int]
     """Members, times, rows and columns (and all levels) of one file: what a process owns."""
 
     chunk: tuple[int, int, int, int] | None = None
     """Members, times, rows and columns of what is packed together; None for the whole shard."""
 
-    leveled: Sequence[str] = ()
-    """The variables that have levels."""
-
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where the numbers come from; `run` is added to it."""
-
-    compression: int = 0
-    """The level of Zstandard, 1 to 9; 0 for none."""
-
-    bits: Mapping[str, int] = field(default_factory=dict)
-    """The bits of fraction that are kept of a variable, from 1 to 23; all by default."""
-
-    overwrite: bool = False
-    """Whether an existing group may be replaced, by the whole new one."""
-
     def __post_init__(self) -> None:
         """Refuse an existing output, and what does not fit, before anything is computed."""
-        if self.axes.members is None:
-            raise ValueError("axes: expected members, got none")
         chunk = self.chunk or self.shard
         for size, part in zip(self.shard, chunk, strict=True):
             if part < 1 or size % part:
                 raise ValueError(f"chunk: expected a divisor of shard {self.shard}, got {chunk}")
-        refuse_existing(Path(self.path), overwrite=self.overwrite)
+        super().__post_init__()
 
     @property
     def folder(self) -> Path:
         """Where the group is while it is written."""
-        said = {
-            "run": self.run,
-            "shape": self.axes.shape,
-            "shard": self.shard,
-            "chunk": self.chunk,
-            "bits": dict(self.bits),
-            "variables": [*self.variables],
-            "compression": self.compression,
-        }
-        text = json.dumps(said, sort_keys=True, default=str)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        path = Path(self.path)
-        return path.with_name(f"{path.name}.writing-{digest}")
+        return self._folder_of_run("writing", shard=self.shard, chunk=self.chunk)
 
     def prepare(self) -> None:
         """Make the group, empty, if it is not there; any process may, and `write` does."""
         if self.folder.exists():
             return
         temporary = self.folder.with_name(f".{self.folder.name}.{secrets.token_hex(8)}")
-        sizes = {name: self._with_levels(name, self.shard) for name in self.variables}
-        chunks = {
-            name: self._with_levels(name, self.chunk or self.shard) for name in self.variables
-        }
+        levels = self.axes.shape_with_levels[2]
+        shards, chunks = (
+            {name: self._with_levels(name, sizes, levels) for name in self.variables}
+            for sizes in (self.shard, self.chunk or self.shard)
+        )
         create_group(
-            temporary, self._layout, chunks, sizes if self.chunk else {}, self.compression
+            temporary, self._layout(), chunks, shards if self.chunk else {}, self.compression
         )
         try:
             temporary.rename(self.folder)
@@ -158,21 +109,11 @@ class EnsembleZarr:
                 a value is infinite.
         """
         self._require_own(region)
-        if sorted(fields) != sorted(self.variables):
-            raise ValueError(
-                f"fields: expected the variables {sorted(self.variables)}, got {sorted(fields)}"
-            )
+        arrays = self._storable(fields, region)
         self.prepare()
         group = existing_group(self.folder, "r+")
-        for name, values in fields.items():
-            where = self._where(name, region)
-            expected = tuple(s.stop - s.start for s in where)
-            array = require_storable(name, np.asarray(values))
-            if array.shape != expected:
-                raise ValueError(
-                    f"fields: expected shape {expected} for {name!r}, got {array.shape}"
-                )
-            array_of(group, name)[where] = bit_round(array, self.bits.get(name, FRACTION))
+        for name, array in arrays.items():
+            array_of(group, name)[self._slices(name, region)] = array
         for path in self._files(region):
             flush(path)
         note = self.folder / _NOTES / f"{region.name}-{self._digest(region)}"
@@ -189,11 +130,6 @@ class EnsembleZarr:
                 found.append(region)
         return sorted(set(found))
 
-    def missing(self, regions: Iterable[Region]) -> list[Region]:
-        """Return which of the regions are still to be written."""
-        there = set(self.completed())
-        return [region for region in regions if region not in there]
-
     def finish(self) -> None:
         """Give the group its name; one process does so, when all others are done.
 
@@ -205,34 +141,11 @@ class EnsembleZarr:
         require_whole(self.completed(), self._shape)
         existing_group(self.folder, "r+").attrs[COMPLETE] = 1
         shutil.rmtree(self.folder / _NOTES)
-        replace_folder(self.folder, Path(self.path))
-
-    @property
-    def _shape(self) -> tuple[int, int, int, int]:
-        members, times, rows, cols = self.axes.shape
-        return members, times, rows, cols
-
-    @cached_property
-    def _layout(self) -> CFLayout:
-        shapes = {
-            name: self.axes.shape_with_levels if name in set(self.leveled) else self.axes.shape
-            for name in self.variables
-        }
-        provenance = {**self.provenance, "run": dict(self.run)}
-        return field_layout(
-            self.axes, shapes, with_bits(self.attributes, self.bits), provenance, 0
-        )
-
-    def _with_levels(self, name: str, sizes: tuple[int, int, int, int]) -> tuple[int, ...]:
-        """Return sizes of a variable's dimensions, all levels among them."""
-        m, t, y, x = sizes
-        levels = self.axes.shape_with_levels[2]
-        return (m, t, levels, y, x) if name in set(self.leveled) else (m, t, y, x)
-
-    def _where(self, name: str, region: Region) -> tuple[slice, ...]:
-        m, t, y, x = region.slices
-        levels = slice(0, self.axes.shape_with_levels[2])
-        return (m, t, levels, y, x) if name in set(self.leveled) else (m, t, y, x)
+        # the old group takes this name for an instant, and must not pass for one in the making
+        ready = self.folder.with_name(f".{self.folder.name}.ready")
+        shutil.rmtree(ready, ignore_errors=True)
+        self.folder.rename(ready)
+        replace_folder(ready, Path(self.path))
 
     def _require_own(self, region: Region) -> None:
         """Raise where a region is not made of whole shards."""
@@ -251,7 +164,7 @@ class EnsembleZarr:
         return [
             self.folder / name / piece
             for name in self.variables
-            for piece in pieces(group[name], self._where(name, region))  # type: ignore[arg-type]
+            for piece in pieces(group[name], self._slices(name, region))  # type: ignore[arg-type]
         ]
 
     def _digest(self, region: Region) -> str:
@@ -259,4 +172,4 @@ class EnsembleZarr:
             sums = "".join(sha256(path) for path in self._files(region))
         except FileNotFoundError:
             return ""
-        return hashlib.sha256(sums.encode()).hexdigest()[:16]
+        return hashlib.sha256(sums.encode()).hexdigest()[:DIGITS]

@@ -7,7 +7,6 @@ cells lie and what map they are on, the two must agree.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,6 +46,9 @@ class Horizontal:
 
     coordinates: tuple[str, ...] = ()
     """The variables that say where the cells lie."""
+
+    warning: str = ""
+    """What was left out of the file, for a warning; empty if nothing was."""
 
     @property
     def roles(self) -> dict[str, Role]:
@@ -145,16 +147,19 @@ def _regular(
 ) -> Horizontal:
     """Return a grid of rows and columns, without columns that come twice."""
     kept = unique_columns(east)
-    if kept.stop < len(east):
-        warnings.warn(
-            f"longitude {lon!r}: left out the last {len(east) - kept.stop} of {len(east)} "
-            "columns, which repeat the first",
-            stacklevel=2,
-        )
+    repeated = len(east) - kept.stop
+    warning = (
+        f"longitude {lon!r}: left out the last {repeated} of {len(east)} columns, which repeat "
+        "the first"
+    )
     bounds = coordinate_bounds(dataset, lat, 2)
     edges = None if bounds is None else np.clip(bounds, -90.0, 90.0)
     grid = recognise(north, east[kept], lat_bounds=edges, listed=False)
-    return Horizontal(grid=grid, dims=(str(dataset[lat].dims[0]), str(dataset[lon].dims[0])))
+    return Horizontal(
+        grid=grid,
+        dims=(str(dataset[lat].dims[0]), str(dataset[lon].dims[0])),
+        warning=warning if repeated else "",
+    )
 
 
 def _corners(

@@ -6,6 +6,7 @@ with the file's name.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -173,6 +174,8 @@ def _index(path: Location, dataset: xr.Dataset, how: Reading) -> FileIndex:
     roles = dimension_roles(dataset)
     times, calendar = _times(dataset, roles, how)
     horizontal = read_horizontal(dataset, roles)
+    if horizontal.warning:
+        warnings.warn(f"{path}: {horizontal.warning}", stacklevel=2)
     roles = {d: r for d, r in roles.items() if r not in ("Y", "X")} | horizontal.roles
     described = {str(v.attrs.get("bounds", "")) for v in dataset.variables.values()}
     described.update(horizontal.coordinates)
@@ -219,6 +222,8 @@ def _times(
     dims = [dim for dim, role in roles.items() if role == "T"]
     if len(dims) > 1:
         raise ValueError(f"time: expected one dimension, got {dims}")
+    if dims and not dataset.sizes[dims[0]]:
+        raise ValueError(f"time: expected at least one frame along {dims[0]!r}, got none")
     calendar = GREGORIAN
     if how.times is not None:
         times = np.array(how.times, "datetime64[s]")

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from stormda.io.atomic import atomic_path
 from stormda.io.cf_file import PROVENANCE
+from stormda.io.decoding import DEFAULT_FILL
+from stormda.io.guarded_file import guarded_file
 from stormda.io.ioda import HEIGHTS, MEANINGS
 from stormda.io.observations import SPHERE, ObservationTable, alike
 from stormda.io.point_files import REJECTED
@@ -26,7 +28,7 @@ from stormda.io.quality import Quality
 
 TIME_UNITS = "seconds since 1970-01-01T00:00:00Z"
 
-_FILLS = {"f": 9.969209968386869e36, "i": -2147483643}
+_FILLS = {"f": DEFAULT_FILL, "i": -2147483643}
 """What stands for a missing value, by kind, as the NetCDF library and IODA have it."""
 
 _PLACE = ("time", "position", "z", "z_kind", "platform")
@@ -67,7 +69,11 @@ def write_ioda(
         array([277.15])
     """
     _require_writable(table)
-    with atomic_path(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+    with (
+        atomic_path(path, overwrite=overwrite) as temporary,
+        guarded_file(temporary, "w+b") as raw,
+        h5py.File(raw, "w") as file,
+    ):
         file.attrs["_ioda_layout"] = "ObsGroup"
         file.attrs["_ioda_layout_version"] = np.int32(3)
         file.attrs[REJECTED] = json.dumps(table.rejected, sort_keys=True)

@@ -27,14 +27,12 @@ def find_level(axis: LevelAxis, value: float, units: str = "") -> int:
         >>> find_level(axis, 500, "hPa")
         1
     """
-    if units and (
-        not axis.units or parse_unit(axis.units).dimension != parse_unit(units).dimension
-    ):
-        said = axis.units or "no units"
+    if units and not _alike(axis.units, units):
         named = f" ({axis.standard_name})" if axis.standard_name else ""
+        unknown = ", whose coefficients are not known" if _is_model_level(axis) else ""
         raise ValueError(
             f"level: expected an axis that converts to {units!r}, got {axis.name!r}{named} with "
-            f"{said}, whose coefficients are not known"
+            f"{axis.units or 'no units'}{unknown}"
         )
     wanted = float(convert(value, units, axis.units)) if units else value
     near = int(np.argmin(np.abs(axis.values - wanted)))
@@ -46,4 +44,9 @@ def find_level(axis: LevelAxis, value: float, units: str = "") -> int:
 
 
 def _alike(one: str, two: str) -> bool:
-    return parse_unit(one).dimension == parse_unit(two).dimension
+    return bool(one) and parse_unit(one).dimension == parse_unit(two).dimension
+
+
+def _is_model_level(axis: LevelAxis) -> bool:
+    """Tell whether levels follow the terrain: their pressures need coefficients."""
+    return any(kind in axis.standard_name for kind in ("model_level", "hybrid", "sigma"))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stormda.grid import Grid
 from stormda.io.axes import ORDER, Role
-from stormda.io.decoding import decode
+from stormda.io.decoding import Decoded, decode_with_ends
 from stormda.io.index import FileIndex, FileVariable
 from stormda.io.quantities import PhysicalQuantity
 from stormda.io.selection import Run, Tile, runs, select_axis
@@ -61,11 +61,12 @@ def read_block(file: FileIndex, name: str, frames: NDArray[np.int64], part: Part
         raw, turned = _read_raw(array, variable, file, chosen, lines)
         if "T" not in _letters(variable, file):
             raw = np.expand_dims(raw, time_axis(file, name, part))
-        values, valid = decode(raw, variable.packing, variable.unit)
+        decoded = decode_with_ends(raw, variable.packing, variable.unit)
         if variable.quantity is not None:
-            require_plausible(values, valid, variable.quantity)
+            require_plausible(decoded, variable.quantity)
     except (ValueError, OSError, RuntimeError) as error:  # what readers raise for damaged bytes
         raise ValueError(f"{file.path}: variable {name!r}: {error}") from error
+    values, valid, _ = decoded
     if turned.any() and variable.quantity is not None and variable.quantity.vector:
         values[..., turned, :] *= -1
     return values, valid
@@ -107,9 +108,7 @@ ROOM = 0.05
 fitted, compressed) goes a little beyond them, wrong units go far."""
 
 
-def require_plausible(
-    values: NDArray[np.float32], valid: NDArray[np.bool_], quantity: PhysicalQuantity
-) -> None:
+def require_plausible(decoded: Decoded, quantity: PhysicalQuantity) -> None:
     """Raise where a valid value is far out of the range in which a quantity has been observed.
 
     Raises:
@@ -117,7 +116,11 @@ def require_plausible(
     """
     room = ROOM * (quantity.high - quantity.low)
     low, high = quantity.low - room, quantity.high + room
-    if not values.size or (values.min() >= low and values.max() <= high):
+    values, valid, ends = decoded
+    if not values.size:
+        return
+    smallest, largest = ends or (values.min(), values.max())
+    if smallest >= low and largest <= high:
         return
     bad = valid & ((values < low) | (values > high))
     if bad.any():
@@ -130,7 +133,8 @@ def require_plausible(
 
 
 def _letters(variable: FileVariable, file: FileIndex) -> list[Role]:
-    return [file.roles[dim] for dim in variable.meta.dims]
+    roles = file.roles
+    return [roles[dim] for dim in variable.meta.dims]
 
 
 def _chosen(
@@ -168,7 +172,7 @@ def _read_raw(
         ]
         piece = read[0] if len(read) == 1 else np.concatenate(read, axis=-1)
         pieces.append(piece[..., ::-1, :] if row.turned else piece)
-    turned = np.repeat([row.turned for row in rows], [len(row) for row in rows])
+    turned = np.concatenate([np.full(len(row), row.turned) for row in rows])
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2), turned
 
 
@@ -220,8 +224,8 @@ def _indexed(array: StoredArray, key: list[Index]) -> NDArray[Any]:
 
 def _as_slice(frames: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     """Return evenly rising frame numbers as a slice, which files read in one go."""
-    steps = np.unique(np.diff(frames))
-    if len(steps) > 1 or (len(steps) == 1 and steps[0] < 1):
-        return frames
+    steps = frames[1:] - frames[:-1]
     step = int(steps[0]) if len(steps) else 1
+    if step < 1 or (steps != step).any():
+        return frames
     return slice(int(frames[0]), int(frames[-1]) + 1, step)

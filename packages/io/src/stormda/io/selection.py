@@ -113,8 +113,10 @@ def runs(
     """
     start = 0 if window.start is None else int(window.start)
     stop = size if window.stop is None else int(window.stop)
-    low, high = _ends(size, borders)
     strided = isinstance(window, slice) and window.step not in (None, 1)
+    if 0 <= start < stop <= size and not strided:
+        return [Run(slice(start, stop))]
+    low, high = _ends(size, borders)
     if strided or start >= stop or start < low or stop > high:
         bounds = "that may wrap" if np.isinf(low) else f"within {low:g} to {high:g}"
         raise ValueError(f"{argument}: expected a window of cells {bounds}, got {window}")

@@ -163,10 +163,12 @@ class Store:
         blocks = [
             read_block(file, stored, wanted[here] - first, part) for file, first, here in owners
         ]
-        axis = time_axis(self.files[0], stored, part)
-        order = np.argsort(np.concatenate([here for _, _, here in owners]))
-        values = _in_order([block[0] for block in blocks], axis, order)
-        valid = _in_order([block[1] for block in blocks], axis, order)
+        values, valid = blocks[0]
+        if len(blocks) > 1:
+            axis = time_axis(self.files[0], stored, part)
+            order = np.argsort(np.concatenate([here for _, _, here in owners]))
+            values = _in_order([block[0] for block in blocks], axis, order)
+            valid = _in_order([block[1] for block in blocks], axis, order)
         if time is None and tile is None and not valid.any():
             raise ValueError(
                 f"{self.paths[0]}: variable {name!r}: expected at least one valid value, "
@@ -249,20 +251,37 @@ class Store:
 
     def _owners(self, wanted: NDArray[np.int64]) -> list[tuple[FileIndex, int, NDArray[np.int64]]]:
         """Return each file needed, its first frame's number, and which of `wanted` it holds."""
-        starts = np.cumsum([0, *(len(file.times) for file in self.files)])
-        owner = np.searchsorted(starts[1:-1], wanted, side="right")
+        if len(self.files) == 1:
+            return [(self.files[0], 0, np.arange(len(wanted)))]
+        starts = self._starts
+        owner = np.searchsorted(starts[1:], wanted, side="right")
         return [
-            (self.files[i], int(starts[i]), np.flatnonzero(owner == i)) for i in np.unique(owner)
+            (self.files[i], int(starts[i]), np.flatnonzero(owner == i))
+            for i in sorted(set(owner.tolist()))
         ]
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """The number of the first frame of each file."""
+        return np.cumsum([0, *(len(file.times) for file in self.files[:-1])])
+
+    @cached_property
+    def _problems(self) -> dict[str, tuple[Location, str]]:
+        """Where and why variables, by their names in the files, cannot be read."""
+        return {
+            stored: (file.path, variable.problem)
+            for file in reversed(self.files)
+            for stored, variable in file.variables.items()
+            if variable.problem
+        }
 
     def _stored_name(self, name: str) -> str:
         """Return a variable's name in the files, if it is there and can be read."""
         name = self.resolve(name)
         stored = self.names[name]
-        for file in self.files:
-            if file.variables[stored].problem:
-                problem = file.variables[stored].problem
-                raise ValueError(f"{file.path}: variable {name!r}: {problem}")
+        if stored in self._problems:
+            path, problem = self._problems[stored]
+            raise ValueError(f"{path}: variable {name!r}: {problem}")
         return stored
 
     def _meta(self, name: str) -> VariableMeta:
@@ -368,6 +387,6 @@ def _in_model_calendar(time: TimeSelection, calendar: str) -> TimeSelection:
 
 def _in_order(blocks: Sequence[NDArray[Any]], axis: int, order: NDArray[np.int64]) -> NDArray[Any]:
     """Join the files' frames and put them in the order in which they were asked for."""
-    joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=axis)
+    joined = np.concatenate(blocks, axis=axis)
     rising = np.array_equal(order, np.arange(len(order)))
     return joined if rising else np.take(joined, order, axis=axis)

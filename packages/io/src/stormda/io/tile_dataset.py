@@ -138,6 +138,17 @@ class TileDataset:
         """Where every tile lies."""
         return [] if self.layout is None else list(self.layout.windows())
 
+    @cached_property
+    def _static(self) -> frozenset[str]:
+        """The variables that have one frame for all times."""
+        store = self.store
+        return frozenset(n for n in self.variables if len(store.frames(n)) < len(store.times))
+
+    @cached_property
+    def _leveled(self) -> frozenset[str]:
+        """The variables that have levels."""
+        return frozenset(name for name in self.variables if "Z" in self.store.axes(name))
+
     def __len__(self) -> int:
         """Return the number of samples of all ranks."""
         return len(self._windows) * self._tiles
@@ -223,11 +234,11 @@ class TileDataset:
         self, name: str, frames: NDArray[np.int64], tile: Tile | None
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return a variable as (frames, channels, ...); one without levels is one channel."""
-        static = len(self.store.frames(name)) < len(self.store.times)
+        static = name in self._static
         values, mask = self.store.read(name, None if static else frames, tile)
         if self.statistics is not None:
             values = self.statistics.normalise(name, values, mask)
-        if "Z" not in self.store.axes(name):
+        if name not in self._leveled:
             values, mask = values[:, None], mask[:, None]
         if static:
             values, mask = values.repeat(len(frames), 0), mask.repeat(len(frames), 0)
@@ -235,8 +246,7 @@ class TileDataset:
 
     def _warn_of_waste(self) -> None:
         for name in self.variables:
-            static = len(self.store.frames(name)) < len(self.store.times)
-            frames = None if static else self._windows[0]
+            frames = None if name in self._static else self._windows[0]
             cost = self.store.cost(name, frames, self._window(0))
             if cost.amplification > WASTE:
                 warnings.warn(
