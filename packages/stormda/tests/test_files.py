@@ -185,7 +185,7 @@ def test_a_single_frame_has_no_step(tmp_path) -> None:
     grid = LatLonGrid([50.0, 51.0], [0.0, 1.0])
     write_fields(
         tmp_path / "one.nc",
-        {"t2m": np.ones((1, 2, 2))},
+        {"t2m": np.full((1, 2, 2), 280.0)},
         times=np.array(["2020-01-01"], "datetime64[s]"),
         grid=grid,
         attributes={"t2m": {"units": "K"}},
