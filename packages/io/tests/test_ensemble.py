@@ -157,6 +157,11 @@ def test_an_existing_output_is_refused_and_kept(tmp_path):
             "fields: expected finite values or NaN in 'theta', got 1e+39 at index (0, 0, 0, 0)",
         ),
         (
+            {"fields": {"x": fields()["theta"]}},
+            "fields: expected names other than those of the coordinates, "
+            "['realization', 'time', 'x', 'y'], got ['x']",
+        ),
+        (
             {"attributes": {"theta": {"long_name": "x"}}},
             "attributes: expected units for 'theta', got {'long_name': 'x'}",
         ),

@@ -13,10 +13,10 @@ def test_grids_that_the_network_does_not_know(tmp_path):
     grid = CurvilinearGrid(lat + 0.1 * lon, lon - 0.1 * lat)
     write_fields(
         tmp_path / "a.nc",
-        {"x": np.zeros((1, 3, 4))},
+        {"t": np.full((1, 3, 4), 280.0)},
         times=["2000-01-01"],
         grid=grid,
-        attributes={"x": {"units": "K"}},
+        attributes={"t": {"units": "K"}},
     )
     store = open_store(tmp_path / "a.nc")
     message = f"{tmp_path}/a.nc: expected a latitude-longitude grid or a plane, got {grid!r}"

@@ -73,9 +73,16 @@ def field_layout(
         chunks: The sizes of what is stored together, by variable; one frame by default.
 
     Raises:
-        ValueError: If a shape does not fit the axes or a variable has no units.
+        ValueError: If a shape does not fit the axes, a variable has no units, or the name of one
+            is that of a coordinate or a dimension.
     """
     coordinates = _coordinates(axes)
+    taken = {*coordinates, *cell_dims(axes.grid)}
+    if taken & set(shapes):
+        raise ValueError(
+            f"fields: expected names other than those of the coordinates, {sorted(taken)}, "
+            f"got {sorted(taken & set(shapes))}"
+        )
     variables = {
         name: _field_variable(name, shape, axes, attributes.get(name, {}), compression)
         for name, shape in shapes.items()
