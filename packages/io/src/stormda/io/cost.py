@@ -6,7 +6,6 @@ reads the whole frames; the ratio is its read amplification.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +64,7 @@ def read_cost(
             cells = np.arange(size)
         wanted *= len(cells)
         touched *= _touched(cells, chunk, size)
-    return ReadCost(wanted, math.ceil(touched))
+    return ReadCost(wanted, touched * meta.shared)
 
 
 def _touched(cells: NDArray[np.int64], chunk: int, size: int) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stormda.grid import Grid
+from stormda.io.anemoi import SHARED, described, is_anemoi
 from stormda.io.axes import ORDER, Role, dimension_roles, time_variable
 from stormda.io.calendars import GREGORIAN, model_calendar
 from stormda.io.coordinates import finite_coordinate
@@ -58,6 +59,9 @@ class VariableMeta:
 
     chunks: tuple[int, ...] | None = None
     """The sizes of the pieces that are stored together, along `dims`; None for one piece."""
+
+    shared: int = 1
+    """How many variables lie in one such piece."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,6 +169,8 @@ def index_file(path: Location, how: Reading) -> FileIndex:
     """
     with open_raw(path) as dataset:
         try:
+            if is_anemoi(dataset.variables, dataset.attrs):
+                return _index(path, described(dataset), replace(how, si=False))  # without units
             return _index(path, dataset, how)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
@@ -291,6 +297,7 @@ def _variable(
         shape=tuple(variable.sizes[dims[i]] for i in order),
         dtype=variable.dtype.str,
         chunks=None if chunks is None else tuple(int(chunks[i]) for i in order),
+        shared=int(variable.encoding.get(SHARED, 1)),
     )
     return FileVariable(
         meta=meta,

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from stormda.io.anemoi import anemoi_fields, is_anemoi
 from stormda.io.files import open_group, open_raw
 from stormda.io.formats import Format, Location, format_of
 from stormda.io.zarr_file import require_complete
@@ -125,6 +126,8 @@ def _finder(location: Location) -> Callable[[str], StoredArray]:
         group = open_group(location)
         if kind is Format.ZARR and isinstance(location, Path):
             require_complete(location, group)
+        if is_anemoi(group, group.attrs):
+            return anemoi_fields(group)
         return lambda name: group[name]  # type: ignore[return-value]  # an array
     if kind is Format.GRIB:
         return lambda name: _Lazy(location, name)
