@@ -8,7 +8,7 @@ import zarr
 from numpy.testing import assert_array_equal
 
 from stormda.grid import CurvilinearGrid, LatLonGrid, PointGrid
-from stormda.io import Statistics, local_copy, open_store
+from stormda.io import Pieces, Statistics, local_copy, open_store
 
 NAMES = ["2t", "10u", "z_500"]
 DATES = np.arange("2019-03-01", "2019-03-03", 6, "datetime64[h]").astype("datetime64[s]")
@@ -21,8 +21,8 @@ def lattice():
     return lat.ravel(), lon.ravel()
 
 
-def numbers(members=1, frames=len(DATES)):
-    shape = (frames, len(NAMES), members, ROWS * COLS)
+def numbers(members=1):
+    shape = (len(DATES), len(NAMES), members, ROWS * COLS)
     return np.random.default_rng(0).normal(280.0, 5.0, shape).astype(np.float32)
 
 
@@ -121,9 +121,7 @@ def test_a_list_of_cells_stays_one(write) -> None:
     store = open_store(write(attributes={"field_shape": [ROWS * COLS]}))
     assert isinstance(store.grid, PointGrid)
     assert_array_equal(store.read("z_500", time=3)[0], numbers()[3:4, 2, 0])
-    assert_array_equal(
-        store.read("2t", time=0, tile=(slice(5, 9),))[0], numbers()[:1, 0, 0, 5:9]
-    )
+    assert_array_equal(store.read("2t", time=0, tile=(slice(5, 9),))[0], numbers()[:1, 0, 0, 5:9])
 
 
 def test_rows_that_are_no_parallels_make_a_curvilinear_grid(write) -> None:
@@ -180,7 +178,7 @@ def test_an_index_remembers_it(write, tmp_path) -> None:
 
 def test_statistics_are_those_of_the_fields(write) -> None:
     store = open_store(write())
-    mean = Statistics.from_store(store, ["2t"]).variables["2t"].mean
+    mean = Statistics.from_store(store, ["2t"]).variables["2t"].values.mean
     weights = store.grid.area / store.grid.area.sum()
     by_hand = (numbers()[:, 0, 0].reshape(-1, ROWS, COLS) * weights).sum(axis=(1, 2)).mean()
     assert mean == pytest.approx(by_hand, rel=1e-6)
@@ -188,7 +186,7 @@ def test_statistics_are_those_of_the_fields(write) -> None:
 
 def test_a_local_copy_holds_the_same_fields(write, tmp_path) -> None:
     store = open_store(write(attributes={"missing_dates": [str(DATES[3])]}))
-    copy = local_copy(store, tmp_path / "copies")
+    copy = local_copy(store, tmp_path / "copies", Pieces(frames=2, tile=(2, 3)))
     assert_array_equal(copy.times, store.times)
     assert_array_equal(copy.read("10u")[0], store.read("10u")[0])
 
@@ -239,7 +237,10 @@ def test_a_group_that_contradicts_itself_is_refused(write, message) -> None:
     [
         ("dates", "dates: expected one for each of the 8 dates of data, got shape (5,)"),
         ("latitudes", "latitudes: expected one for each of the 24 cells of data, got shape (5,)"),
-        ("longitudes", "longitudes: expected one for each of the 24 cells of data, got shape (5,)"),
+        (
+            "longitudes",
+            "longitudes: expected one for each of the 24 cells of data, got shape (5,)",
+        ),
     ],
 )
 def test_coordinates_along_other_dimensions_are_refused(write, name, message) -> None:

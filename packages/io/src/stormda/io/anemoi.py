@@ -1,4 +1,4 @@
-"""The Zarr layout of anemoi-datasets: all variables in one array, presented as fields of their own.
+"""The Zarr layout of anemoi-datasets: all variables in one array, each presented as a field.
 
 data (dates, variables, ensemble, cells)  ->  each variable (time, [ensemble,] rows, columns)
 missing_dates                             ->  no frames
@@ -13,9 +13,9 @@ Source: ECMWF, anemoi-datasets, https://anemoi.readthedocs.io/projects/datasets
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,14 @@ class AnemoiLayout:
         return (len(self.frames), *ensemble, *self.cells)
 
 
-def is_anemoi(names: Container[str], attributes: Mapping[str, Any]) -> bool:
+class Names(Protocol):
+    """What knows which names it holds."""
+
+    def __contains__(self, name: str, /) -> bool:
+        """Tell whether a name is held."""
+
+
+def is_anemoi(names: Names, attributes: Mapping[str, Any]) -> bool:
     """Tell whether a group has this layout, by what it holds.
 
     Examples:
@@ -130,13 +137,14 @@ def described(dataset: xr.Dataset) -> xr.Dataset:
     """
     import xarray as xr  # long to import
 
-    layout = anemoi_layout(dataset.variables, dataset.attrs)
-    data = dataset.variables["data"]
+    arrays = {name: dataset.variables[name] for name in _ARRAYS}
+    layout = anemoi_layout(arrays, dataset.attrs)
+    data = arrays["data"]
     # of the coordinates' attributes none is kept: Zarr's fill value, 0, is a latitude
     places = {
         name: (
             layout.cell_dims,
-            np.asarray(dataset.variables[name].values, np.float64).reshape(layout.cells),
+            np.asarray(arrays[name].values, np.float64).reshape(layout.cells),
             {"units": units},
         )
         for name, units in (("latitudes", "degrees_north"), ("longitudes", "degrees_east"))
@@ -175,11 +183,12 @@ class AnemoiField:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type it is stored as."""
-        return np.dtype(self.data.dtype)
+        dtype: np.dtype[Any] = self.data.dtype
+        return dtype
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """The sizes of the pieces that are stored together; of a lattice whole rows, rounded up."""
+        """The sizes of the pieces that are stored together; of a lattice, whole rows."""
         dates, _, members, cells = self.data.chunks
         ensemble = (members,) if self.layout.members > 1 else ()
         if len(self.layout.cells) == 1:
@@ -248,7 +257,9 @@ def _times(dates: Any, count: int) -> NDArray[np.datetime64]:  # noqa: ANN401
         calendar = str(attributes.get("calendar", "standard"))
         return decode_times(values, attributes.get("units"), calendar)
     if np.isnat(values).any():
-        raise ValueError(f"dates: expected dates, got NaT at index {int(np.isnat(values).argmax())}")
+        raise ValueError(
+            f"dates: expected dates, got NaT at index {int(np.isnat(values).argmax())}"
+        )
     return values.astype("datetime64[s]")
 
 

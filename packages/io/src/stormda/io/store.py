@@ -307,9 +307,10 @@ def open_store(
     """Open gridded files by their metadata; no field is read.
 
     Args:
-        path: One NetCDF-3, NetCDF-4, HDF5, GRIB or kerchunk file, one Zarr folder or URL, a
-            pattern such as `"era5_*.nc"`, or a list. Several files must hold the same variables
-            on the same grid and follow one another in time.
+        path: One NetCDF-3, NetCDF-4, HDF5, GRIB or kerchunk file, one Zarr folder or URL (by the
+            CF conventions or as anemoi-datasets writes it), a pattern such as `"era5_*.nc"`, or a
+            list. Several files must hold the same variables on the same grid and follow one
+            another in time.
         units: `"si"` converts what is read to SI (angles stay in degrees), `"as_is"` does not.
         names: New names for variables: `{"t2m": "2m_temperature"}` reads the file's
             `2m_temperature` as `t2m`. Others keep their names.
