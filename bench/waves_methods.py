@@ -154,7 +154,7 @@ def trained(record: Record, block: int, out: Path, steps: int) -> Storm:
         attributes={NAME: {"units": "m"}},
         overwrite=True,
     )
-    store = open_store(out / "windows.nc")
+    store = open_store(out / "windows.nc", plausible=False)  # superposed, not observed
     prior = train_on_files(recipe(steps), store, out, device=torch.device("cpu"), overwrite=True)
     assert prior is not None  # nothing interrupts it
     return prior

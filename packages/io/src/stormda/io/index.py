@@ -283,6 +283,8 @@ def _variable(
     order = list(range(len(dims)))
     if not problem:
         order.sort(key=lambda i: ORDER.index(roles[dims[i]]))
+    # members are sampled or perturbed, not observed: wave heights of a few may be negative
+    sampled = any(roles.get(dim) == "E" for dim in dims)
     units = str(variable.attrs.get("units", ""))
     unit = None
     if how.si and not problem:
@@ -305,7 +307,7 @@ def _variable(
         problem=problem,
         order=tuple(order),
         packing=_packing(variable.attrs, how),
-        quantity=_quantity(meta, variable.attrs, unit) if how.plausible else None,
+        quantity=_quantity(meta, variable.attrs, unit) if how.plausible and not sampled else None,
     )
 
 
