@@ -8,7 +8,7 @@ STORM cycles on its own analyses; every method has the same observations and the
 before the period. The classical methods are tuned within the 12 days by a grid search. STORM has
 the defaults of recipe and filter, which were set by hand on the trial (`--days 9`: learn from 9
 days, assimilate the rest). Observations are not screened.
-What is in DIR already is scored, not made again (the seconds are then of reading). Scores are
+What is in DIR already is scored, not made again (without seconds then). Scores are
 over the whole period, all cells alike. Writes bench/results/era5_uk.csv.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 import time
 from dataclasses import replace
@@ -184,7 +185,8 @@ def storm(
 ) -> Row:
     """Assimilate with STORM, if that is not done yet, and score it."""
     begun, path = time.time(), out / "analysis.nc"
-    if not path.exists():
+    reused = path.exists()
+    if not reused:
         outcome = assimilate_files(
             prior, store, table, path, config,
             observed={"t2m": "t2m"}, inputs=store.sha256(),
@@ -196,7 +198,7 @@ def storm(
     if done != plain({"settings": to_dict(config), "inputs": store.sha256()}):
         raise SystemExit(f"{path}: expected analyses with these settings, got others")
     ensemble = torch.from_numpy(analyses.fields["t2m"])[:, :, None]
-    return row("storm", EnsembleRun(ensemble), truth, begun)
+    return row("storm", EnsembleRun(ensemble), truth, math.nan if reused else begun)
 
 
 def free_forecast(prior: Storm, store: object, truth: Frames, config: AssimilationConfig) -> Row:
