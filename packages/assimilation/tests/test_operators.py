@@ -63,6 +63,12 @@ def test_composition_runs_from_left_to_right() -> None:
     torch.testing.assert_close(compose()(x), x)
 
 
+def test_nothing_observed_is_no_column() -> None:
+    none = torch.zeros(0, 2, dtype=torch.int64)
+    assert interpolate(none, torch.zeros(0, 2))(states()).shape == (len(states()), 0)
+    assert select(none[:, 0])(states()).shape == (len(states()), 0)
+
+
 def test_scaled_and_affine_are_inverse() -> None:
     mean, std = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [0.5]])
     there = compose(scaled(mean, std), affine(mean, std))(states())

@@ -32,10 +32,11 @@ def alone() -> StartedMesh:
     return StartedMesh(plan, Placement(launcher="python"), torch.device("cpu"), {}, session=None)
 
 
-def over(**sizes: int) -> StartedMesh:
+def over(backend: str = "auto", **sizes: int) -> StartedMesh:
     """Return a mesh of all five axes over the running processes."""
     plan = Mesh(dict.fromkeys(AXES, 1) | sizes)
-    return launch(plan, device=torch.device("cpu"), timeout=timedelta(minutes=5))
+    cpu, patience = torch.device("cpu"), timedelta(minutes=5)
+    return launch(plan, backend=backend, device=cpu, timeout=patience)
 
 
 def own_box(mesh: StartedMesh) -> tuple[slice, slice]:

@@ -18,7 +18,7 @@ def source(domain: Domain, row: int, column: int) -> tuple[int, int, bool] | Non
         border, k = (domain.north, -row) if row < 0 else (domain.south, row - rows + 1)
         if border is Border.ZERO:
             return None
-        if border is Border.RING:
+        if border is Border.WRAP:
             row %= rows
         elif border is Border.NEAREST:
             row = min(max(row, 0), rows - 1)
@@ -29,7 +29,7 @@ def source(domain: Domain, row: int, column: int) -> tuple[int, int, bool] | Non
     if not 0 <= column < columns:
         if domain.sides is Border.ZERO:
             return None
-        ring = domain.sides is Border.RING
+        ring = domain.sides is Border.WRAP
         column = column % columns if ring else min(max(column, 0), columns - 1)
     return row, column, crossed
 

@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
+import torch._dynamo  # what the first step of every forked rank would import
 from field_model import AXES, BATCH, SAMPLES, adam, batch_loss, built
 
 from stormda.parallel import (

@@ -1,17 +1,19 @@
 """What ranks that exchange parts of fields hold to, whoever carries the messages.
 
-mpiexec -n 4 python laws_of_exchange.py mpi
-torchrun --nproc-per-node 4 laws_of_exchange.py torch
+python many_ranks.py 3 DIRECTORY                       calls them over gloo
+mpiexec -n 4 python laws_of_exchange.py DIRECTORY      over MPI, and then trains on its meshes
 """
 
 import math
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import field_twin as twin
 import pytest
 import torch
+from many_meshes import run_over_mpi
 from many_ranks import (
     check_adjoints,
     check_all_reduce,
@@ -62,7 +64,7 @@ def cases(ranks: int) -> list[tuple[Domain, tuple[int, int]]]:
         else (*range(square[1] + 1, 2, -1), 3),
         north=Border.POLE_ROW,
         south=Border.POLE_EDGE,
-        sides=Border.RING,
+        sides=Border.WRAP,
     )  # fmt: skip
     return [
         (Domain.globe((9, 14), square), (1, 2)),
@@ -73,7 +75,7 @@ def cases(ranks: int) -> list[tuple[Domain, tuple[int, int]]]:
         (uneven, (3, 2)),
         (Domain.region((7, 9), square), (2, 2)),
         (Domain.region((7, 9), square, border=Border.NEAREST), (2, 3)),
-        (Domain.region((8, 9), square, border=Border.RING), (5, 1)),
+        (Domain.region((8, 9), square, border=Border.WRAP), (5, 1)),
     ]
 
 
@@ -193,7 +195,7 @@ def check_halos(comm: Communicator) -> None:
 
 def check_sixteen_bit_halos(comm: Communicator) -> None:
     """Copies are exact; a sum of 256 and ones is rounded once, not at every one."""
-    domain = Domain.region((1, comm.size), (1, comm.size), border=Border.RING)
+    domain = Domain.region((1, comm.size), (1, comm.size), border=Border.WRAP)
     plan = halo_plan(domain, comm.rank, (0, (comm.size - 1) // 2))
     x = torch.full((1, 1), float(comm.rank)).bfloat16()
     assert torch.equal(halo(x, plan, comm).float(), halo(x.float(), plan, comm))
@@ -316,19 +318,17 @@ LAWS = (
 )
 
 
-def main(backend: str) -> None:
+def main(directory: Path) -> None:
     torch.set_num_threads(1)
-    patience = timedelta(seconds=60)
-    mesh = launch(Mesh({"lat": 1, "lon": -1}), backend=backend, timeout=patience)
+    mesh = launch(Mesh({"replica": -1}), backend="mpi", timeout=timedelta(seconds=60))
     with mesh:
-        for check in PLAIN if backend == "mpi" else ():  # those of gloo are in many_ranks
-            check(mesh.world, None)
+        for check in PLAIN:
+            check(mesh.world, directory)
         for law in LAWS:
             law(mesh.world)
             mesh.world.barrier()
-            if mesh.rank == 0:
-                print(law.__name__, flush=True)
+        run_over_mpi(directory)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(Path(sys.argv[1]))

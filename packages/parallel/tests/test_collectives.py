@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stormda.parallel import (
     Communicator,
+    PlannedComm,
     SelfComm,
     TorchComm,
     copy_in,
@@ -86,6 +87,17 @@ def test_vector_jacobian_products_of_torch_func() -> None:
 def test_the_root_exists() -> None:
     with pytest.raises(ValueError, match=r"^root: expected a rank from 0 to 0, got 1$"):
         SelfComm().broadcast(torch.ones(1), root=1)
+
+
+@pytest.mark.parametrize("ranks", [[0, 1], [4, 3], [3, 3], [3, 9], []])
+def test_a_subgroup_is_of_some_of_the_ranks_in_order(ranks: list[int]) -> None:
+    comm = PlannedComm(3, 9)
+    message = f"ranks: expected some of 0 to 8 in order, 3 among them, got {ranks}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        comm.subgroup(ranks)
+    some = comm.subgroup([1, 3, 8])
+    assert (some.rank, some.size) == (1, 3)
+    assert SelfComm().subgroup([0]).size == 1
 
 
 def test_a_torch_communicator_needs_a_group() -> None:

@@ -7,12 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from stormda.parallel import (
+    Mesh,
+    PlannedComm,
+    RowLinear,
     SelfComm,
     broadcast_parameters,
     clip_gradients,
     gradient_norm,
     parameter_checksum,
+    planned,
     sum_gradients,
+    whole_gradient_norm,
 )
 
 
@@ -98,6 +103,18 @@ def test_one_rank_broadcasts_nothing() -> None:
     net = nn.BatchNorm1d(3)
     before = parameter_checksum(net)
     assert broadcast_parameters(net, SelfComm()) == before
+
+
+def test_a_layer_is_cut_over_axes_of_the_mesh() -> None:
+    mesh = planned(Mesh({"replica": 2, "tensor": 3}), 4)
+    layer = RowLinear(6, 2, PlannedComm(1, 3), generator=torch.Generator())
+    layer(torch.ones(2)).sum().backward()
+    message = "module: expected layers cut over axes of the mesh, got one cut over others"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        whole_gradient_norm(layer, mesh)
+    layer = RowLinear(6, 2, mesh.comm("tensor"), generator=torch.Generator())
+    layer(torch.ones(2)).sum().backward()
+    torch.testing.assert_close(whole_gradient_norm(layer, mesh), torch.tensor(6.0).sqrt())
 
 
 @pytest.mark.parametrize("name", ["weight", "bias", "running_mean", "num_batches_tracked"])

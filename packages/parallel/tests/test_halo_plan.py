@@ -15,9 +15,9 @@ CASES = [
     (Domain.globe((6, 12), (1, 12), pole=Border.POLE_ROW), (2, 5)),
     (Domain.region((5, 9), (2, 3)), (2, 3)),
     (Domain.region((5, 9), (5, 2), border=Border.NEAREST), (4, 8)),
-    (Domain.region((5, 9), (2, 4), border=Border.RING), (4, 8)),
+    (Domain.region((5, 9), (2, 4), border=Border.WRAP), (4, 8)),
     (
-        Domain(rows=(4, 1, 2), columns=(3, 5), north=Border.POLE_EDGE, sides=Border.RING),
+        Domain(rows=(4, 1, 2), columns=(3, 5), north=Border.POLE_EDGE, sides=Border.WRAP),
         (3, 2),
     ),
 ]
@@ -77,21 +77,21 @@ def test_vectors_turn_over_a_pole_and_scalars_do_not() -> None:
         ({"columns": ()}, "columns: expected at least one cell for each rank, got ()"),
         (
             {"sides": Border.POLE_ROW},
-            "sides: expected ring, nearest or zero, got pole row",
+            "sides: expected wrap, nearest or zero, got pole in the row",
         ),
         (
-            {"north": Border.RING},
-            "south: expected a ring at both north and south or at neither, got ring and zero",
+            {"north": Border.WRAP},
+            "south: expected wrap at both north and south or at neither, got wrap and zero",
         ),
         (
             {"south": Border.POLE_EDGE},
-            "sides: expected a ring of an even number of columns where rows go on over a pole, "
+            "sides: expected wrap and an even number of columns where rows go on over a pole, "
             "got zero and 4",
         ),
         (
-            {"south": Border.POLE_EDGE, "sides": Border.RING, "columns": (2, 3)},
-            "sides: expected a ring of an even number of columns where rows go on over a pole, "
-            "got ring and 5",
+            {"south": Border.POLE_EDGE, "sides": Border.WRAP, "columns": (2, 3)},
+            "sides: expected wrap and an even number of columns where rows go on over a pole, "
+            "got wrap and 5",
         ),
     ],
 )

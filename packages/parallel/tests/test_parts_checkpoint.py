@@ -130,7 +130,7 @@ def test_a_disk_that_refuses_leaves_the_earlier_ones(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stormda.parallel.sharded_checkpoint.write_tensors", full)
+    monkeypatch.setattr("stormda.parallel.parts_writing.write_tensors", full)
     with pytest.raises(OSError, match=r"^directory: expected to write step 4 into .* on 1"):
         save_parts(three, 4, {"x": whole(torch.ones(2))}, mesh=MESH)
     assert open_parts(three).step == 3

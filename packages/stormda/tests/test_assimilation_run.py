@@ -119,6 +119,28 @@ def test_feedback_says_what_became_of_each_observation(case, prior, tmp_path) ->
             np.testing.assert_allclose(found[row], predicted.mean().item(), rtol=1e-6)
 
 
+def test_a_cycle_without_observations_is_a_forecast(case, prior, tmp_path) -> None:
+    rows = read_observations(case.observations)
+    hour = np.datetime64("2020-01-02T08", "s")
+    seen = np.abs(rows.time - hour) > np.timedelta64(30, "m")
+    assert 0 < seen.sum() < len(rows)
+    outcome = assimilate_files(
+        prior,
+        open_store(case.fields),
+        rows.where(seen, "withheld"),
+        tmp_path / "an.nc",
+        CONFIG,
+        observed={"t2m": "t2m"},
+        inputs={},
+    )
+    assert outcome is not None
+    assert outcome.cycles == 6
+    assert outcome.rejected["withheld"] == (~seen).sum()
+    assert np.isfinite(read_ensemble(tmp_path / "an.nc").fields["t2m"]).all()
+    with xr.open_dataset(tmp_path / "an_feedback.nc", engine="h5netcdf") as feedback:
+        assert not (np.abs(feedback["time"].values - hour) <= np.timedelta64(30, "m")).any()
+
+
 def test_another_seed_gives_other_numbers(case, prior, tmp_path) -> None:
     run(case, prior, tmp_path / "one.nc", end="2020-01-02T06")
     run(case, prior, tmp_path / "two.nc", end="2020-01-02T06", seed=2)

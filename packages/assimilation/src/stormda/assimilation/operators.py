@@ -65,7 +65,7 @@ class interpolate:
     def __call__(self, x: Tensor) -> Tensor:
         """Return the interpolated values `(m, p)` of states `(m, *shape)`."""
         corners = x.flatten(1).index_select(1, self.cells.flatten())
-        return (corners.reshape(-1, *self.cells.shape) * self.weights.to(x)).sum(-1)
+        return (corners.reshape(len(x), *self.cells.shape) * self.weights.to(x)).sum(-1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Cells of NumPy arrays into patches and back at the speed of memory.
 
-A patch is many short runs of cells. Runs of up to 16 bytes are moved as one number, and a field
+A patch is many short runs of cells. Runs of up to 64 bytes are moved as one number, and a field
 that has to be padded below is not copied first: its whole rows of tokens and the last one go
 straight to their places.
 """
@@ -11,8 +11,8 @@ import numpy as np
 from einops import rearrange
 from numpy.typing import NDArray
 
-WIDE = {2: np.int16, 4: np.int32, 8: np.int64, 16: np.complex128}
-"""Numbers that stand for so many bytes."""
+WIDEST = 64
+"""Bytes of a line of the processor's cache: longer runs are moved as several."""
 
 
 def widened(x: NDArray[Any], run: int) -> tuple[NDArray[Any], int]:
@@ -30,11 +30,15 @@ def widened(x: NDArray[Any], run: int) -> tuple[NDArray[Any], int]:
     size = x.dtype.itemsize
     if not x.size or x.strides[-1] != size or x.dtype.hasobject:
         return x, 1
-    for together in (16, 8, 4, 2):
-        wide = WIDE.get(together * size)
-        if wide is not None and run % together == 0 and x.shape[-1] % together == 0:
-            return x.view(wide), together
+    for together in range(min(run, WIDEST // size), 1, -1):
+        if run % together == 0 and x.shape[-1] % together == 0:
+            return x.view(_wide(together * size)), together
     return x, 1
+
+
+def _wide(size: int) -> np.dtype[Any]:
+    """Return a type of so many bytes; integers are moved faster than bytes without a meaning."""
+    return np.dtype(f"i{size}") if size in (2, 4, 8) else np.dtype(f"V{size}")
 
 
 def move(x: NDArray[Any], pattern: str, inner: str, sizes: dict[str, int]) -> NDArray[Any]:
@@ -84,3 +88,34 @@ def into_rectangles(
         place = out[(..., part, *(slice(None),) * 5)]
         place.view(wide.dtype)[...] = view
     return out.reshape(*lead, times * (rows + 1) * cols, -1)
+
+
+def out_of_rectangles(
+    tokens: NDArray[Any], frames: int, shape: tuple[int, int], patch: tuple[int, int]
+) -> NDArray[Any]:
+    """Put rectangles together, a row of them at a time, which stays in the processor's cache.
+
+    Args:
+        tokens: Tokens (*batch, n, frames * variable * py * px).
+        frames: The frames of a token.
+        shape: Rows and columns of tokens.
+        patch: Rows and columns of a token.
+
+    Returns:
+        Fields (*batch, time, variable, rows, cols) of whole patches.
+
+    Examples:
+        >>> out_of_rectangles(np.zeros((2, 12, 24)), 1, (3, 4), (2, 4)).shape
+        (2, 1, 3, 6, 16)
+    """
+    (rows, cols), (py, px) = shape, patch
+    lead, times = tokens.shape[:-2], tokens.shape[-2] // (rows * cols)
+    wide, together = widened(tokens, px)
+    sizes = {"r": rows, "c": cols, "f": frames, "y": py, "x": px // together}
+    pattern = "... (t r c) (f v y x) -> r (...) t f v y c x"
+    source = rearrange(wide, pattern, **sizes)
+    whole = np.empty((*source.shape[1:5], rows, *source.shape[5:]), wide.dtype)
+    for row, part in enumerate(source):
+        whole[:, :, :, :, row] = part
+    variables = source.shape[4]
+    return whole.view(tokens.dtype).reshape(*lead, times * frames, variables, rows * py, cols * px)

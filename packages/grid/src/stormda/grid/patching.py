@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stormda.grid.arrangement import Arrangement, Rectangles, arrange
 from stormda.grid.arrays import Array, Sliceable, rearrange
 from stormda.grid.axis import Floats, Ints
-from stormda.grid.moving import into_rectangles, move
+from stormda.grid.moving import into_rectangles, move, out_of_rectangles
 from stormda.grid.protocol import Grid
 
 
@@ -195,6 +195,9 @@ class Patching:
                 f"got shape {tuple(tokens.shape)}"
             )
         a = self.arrangement
+        if isinstance(tokens, np.ndarray) and isinstance(a, Rectangles):
+            rows, cols = self.token_shape
+            return self.crop(out_of_rectangles(tokens, self.frames, (rows, cols), a.patch))
         pattern = f"... (t {a.token}) (f v {a.cell}) -> ... (t f) v {a.field}"
         sizes = a.sizes | dict(zip(a.token.split(), self.token_shape, strict=True))
         return self.crop(_moved(tokens, pattern, a, {"f": self.frames} | sizes))

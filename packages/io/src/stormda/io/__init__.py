@@ -23,7 +23,7 @@ from stormda.io.layout import FieldAxes
 from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.moments import Moments, moments
 from stormda.io.observation_files import read_observations
-from stormda.io.observations import ObservationTable
+from stormda.io.observations import ObservationTable, join_tables
 from stormda.io.parquet_points import write_parquet
 from stormda.io.parts import Parts
 from stormda.io.passes import passes
@@ -85,6 +85,7 @@ __all__ = [
     "decode_times",
     "encode_times",
     "gather_blocks",
+    "join_tables",
     "local_copy",
     "moments",
     "observation_table",

@@ -12,9 +12,9 @@ nobody stated one; a height of NaN that the observation has none, as at a statio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -197,6 +197,40 @@ def sort_rows(table: ObservationTable) -> ObservationTable:
     last = (table.value, table.channel, platform, variable, table.z, z_kind)
     order = np.lexsort((*last, table.position[:, 1], table.position[:, 0], table.time))
     return replace(table, **{name: getattr(table, name)[order] for name in COLUMNS})
+
+
+def join_tables(tables: Sequence[ObservationTable]) -> ObservationTable:
+    """Return the rows of several tables as one, sorted, with the refusals of all.
+
+    Args:
+        tables: At least one; positions along the same coordinates.
+
+    Raises:
+        ValueError: If there is none, coordinates differ, or a variable has several units.
+
+    Examples:
+        >>> from stormda.io import observation_table
+        >>> one, two = (
+        ...     observation_table(time=t, lat=[50.0], lon=[0.0], value=[1.0], error=0.5)
+        ...     for t in ("2019-03-01T06", "2019-03-01T03")
+        ... )
+        >>> join_tables([one, two]).time.astype("datetime64[h]").astype(str).tolist()
+        ['2019-03-01T03', '2019-03-01T06']
+    """
+    if not tables:
+        raise ValueError("tables: expected at least one, got none")
+    units: dict[str, str] = {}
+    for table in tables:
+        if table.dims != tables[0].dims:
+            raise ValueError(f"tables: expected coordinates {tables[0].dims}, got {table.dims}")
+        for name, unit in table.units.items():
+            if units.setdefault(name, unit) != unit:
+                raise ValueError(f"tables: expected {name!r} in {units[name]!r}, got {unit!r}")
+    rows: dict[str, Any] = {
+        name: np.concatenate([getattr(t, name) for t in tables]) for name in COLUMNS
+    }
+    rejected = sum((table.rejected for table in tables), Counter())
+    return sort_rows(replace(tables[0], **rows, units=units, rejected=rejected, source=""))
 
 
 def alike(table: ObservationTable, columns: tuple[str, ...]) -> NDArray[np.int64]:

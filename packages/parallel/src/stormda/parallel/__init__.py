@@ -51,14 +51,14 @@ from stormda.parallel.layout import Part, Split, module_parts, part_of
 from stormda.parallel.manifest import DamagedCheckpoint
 from stormda.parallel.mesh import Mesh
 from stormda.parallel.mpi_comm import MpiComm
+from stormda.parallel.parts_reading import PartsCheckpoint, fill_from_file, open_parts
+from stormda.parallel.parts_writing import PendingCheckpoint, save_parts, start_saving
 from stormda.parallel.placement import Placement, read_placement
 from stormda.parallel.planned import PlannedComm, planned
-from stormda.parallel.reading import PartsCheckpoint, fill_from_file, open_parts
 from stormda.parallel.recompute import recompute
-from stormda.parallel.sharded_checkpoint import PendingCheckpoint, save_parts, start_saving
+from stormda.parallel.sample_store import SampleStore
 from stormda.parallel.sharding import reduce_gradients, shard_parameters, whole_gradient_norm
 from stormda.parallel.sizes import balanced_sizes, members
-from stormda.parallel.store import SampleStore
 from stormda.parallel.streams import MemberStreams
 from stormda.parallel.torch_comm import TorchComm
 from stormda.parallel.training_state import (

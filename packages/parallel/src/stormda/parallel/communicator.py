@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from stormda.parallel import collectives
-from stormda.parallel.sizes import check_root, exchanged_sizes, gathered_sizes, split_sizes
+from stormda.parallel.sizes import (
+    check_root,
+    check_subgroup,
+    exchanged_sizes,
+    gathered_sizes,
+    split_sizes,
+)
 
 
 class Communicator(Protocol):
@@ -64,6 +70,10 @@ class Communicator(Protocol):
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
+        ...
+
+    def subgroup(self, ranks: Sequence[int]) -> Communicator:
+        """Return the communicator of some of the ranks, made by these alone; this is one."""
         ...
 
     def psum(self, x: Tensor) -> Tensor:
@@ -145,6 +155,11 @@ class SelfComm(Communicator):
 
     def barrier(self) -> None:
         """Return at once."""
+
+    def subgroup(self, ranks: Sequence[int]) -> SelfComm:
+        """Return a communicator of this rank."""
+        check_subgroup(ranks, self)
+        return SelfComm(self.device)
 
 
 def refuse_grad(x: Tensor) -> Tensor:

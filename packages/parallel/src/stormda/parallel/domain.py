@@ -3,7 +3,7 @@
 Rows are latitudes, columns longitudes. With n rows and m columns, what lies k = 1, 2, ... rows
 beyond the first row is
 
-    ring        row n - k
+    wrap        row n - k
     pole edge   row k - 1, seen from the other side: column j + m / 2
     pole row    row k, likewise (the first row is the pole itself)
     nearest     row 0
@@ -29,13 +29,13 @@ from stormda.parallel.sizes import balanced_sizes
 class Border(Enum):
     """How a field goes on beyond a side."""
 
-    RING = "ring"
+    WRAP = "wrap"
     """With the opposite side."""
 
-    POLE_EDGE = "pole edge"
+    POLE_EDGE = "pole at the edge"
     """Over a pole on the edge of the last cells."""
 
-    POLE_ROW = "pole row"
+    POLE_ROW = "pole in the row"
     """Over a pole on which the last row lies."""
 
     NEAREST = "nearest"
@@ -92,16 +92,16 @@ class Domain:
             if not sizes or min(sizes) < 1:
                 raise ValueError(f"{name}: expected at least one cell for each rank, got {sizes}")
         if self.sides in POLES:
-            raise ValueError(f"sides: expected ring, nearest or zero, got {self.sides.value}")
-        if (self.north is Border.RING) != (self.south is Border.RING):
+            raise ValueError(f"sides: expected wrap, nearest or zero, got {self.sides.value}")
+        if (self.north is Border.WRAP) != (self.south is Border.WRAP):
             raise ValueError(
-                "south: expected a ring at both north and south or at neither, got "
+                "south: expected wrap at both north and south or at neither, got "
                 f"{self.north.value} and {self.south.value}"
             )
         over = self.north in POLES or self.south in POLES
-        if over and (self.sides is not Border.RING or self.shape[1] % 2):
+        if over and (self.sides is not Border.WRAP or self.shape[1] % 2):
             raise ValueError(
-                "sides: expected a ring of an even number of columns where rows go on over a "
+                "sides: expected wrap and an even number of columns where rows go on over a "
                 f"pole, got {self.sides.value} and {self.shape[1]}"
             )
 
@@ -119,7 +119,7 @@ class Domain:
         """
         pole = pole or (Border.POLE_ROW if shape[0] % 2 else Border.POLE_EDGE)
         rows, columns = _shares(shape, ranks)
-        return cls(rows=rows, columns=columns, north=pole, south=pole, sides=Border.RING)
+        return cls(rows=rows, columns=columns, north=pole, south=pole, sides=Border.WRAP)
 
     @classmethod
     def region(
@@ -130,7 +130,7 @@ class Domain:
         Args:
             shape: The rows and columns of the whole field.
             ranks: The number of ranks along latitude and longitude.
-            border: How it goes on; a ring makes a doubly periodic plane.
+            border: How it goes on; wrap makes a doubly periodic plane.
         """
         rows, columns = _shares(shape, ranks)
         return cls(rows=rows, columns=columns, north=border, south=border, sides=border)
@@ -180,7 +180,7 @@ class Domain:
         """Return the columns that lie at columns `start` to `stop`; `crossed` over a pole."""
         n = self.shape[1]
         at = torch.arange(start, stop) + (n // 2 if crossed else 0)
-        if self.sides is Border.RING:
+        if self.sides is Border.WRAP:
             return at % n
         after = _beyond(self.sides, n - 1 - at, n)
         mirrored = torch.where(after >= 0, n - 1 - after, after)
@@ -191,7 +191,7 @@ class Domain:
 def _beyond(border: Border, at: Tensor, n: int) -> Tensor:
     """Return the cell that lies at a negative place before the first of n."""
     match border:
-        case Border.RING:
+        case Border.WRAP:
             return at % n
         case Border.POLE_EDGE:
             return -1 - at

@@ -194,4 +194,4 @@ def _shared(sizes: Sequence[int], at: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _is_open(border: Border) -> bool:
-    return border not in (*POLES, Border.RING)
+    return border not in (*POLES, Border.WRAP)

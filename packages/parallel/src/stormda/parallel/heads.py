@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from stormda.parallel.communicator import Communicator, SelfComm
 from stormda.parallel.launch import StartedMesh
-from stormda.parallel.torch_comm import TorchComm, subgroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +157,4 @@ def _group(comm: Communicator, ranks: range) -> Communicator:
         return comm
     if len(ranks) == 1:
         return SelfComm(comm.device)
-    if not isinstance(comm, TorchComm):
-        raise ValueError(
-            "mesh: expected communicators of torch.distributed where heads are held by some of "
-            f"the ranks, got {type(comm).__name__}"
-        )
-    return subgroup(comm, ranks)
+    return comm.subgroup(ranks)

@@ -29,7 +29,7 @@ import torch.distributed as dist
 from stormda.parallel.communicator import Communicator, SelfComm
 from stormda.parallel.mesh import Mesh
 from stormda.parallel.mpi_comm import MpiComm
-from stormda.parallel.mpi_start import abort_mpi, meet_by_mpi, mpi_group, mpi_placement
+from stormda.parallel.mpi_start import abort_mpi, meet_by_mpi, mpi_placement
 from stormda.parallel.placement import Placement, read_placement
 from stormda.parallel.torch_comm import TorchComm
 
@@ -242,10 +242,8 @@ def _by_mpi(
     placement = mpi_placement(_told_placement(environment))
     plan = mesh.filled(placement.size)
     device = _device(placement) if device is None else device
-    comms = {
-        axes: mpi_group(plan.group(placement.rank, *axes), device, timeout)
-        for axes in plan.subsets()
-    }
+    world = MpiComm(None, device, timeout)
+    comms = {axes: world.subgroup(plan.group(placement.rank, *axes)) for axes in plan.subsets()}
     session = _MpiSession(comms) if comms else None
     return StartedMesh(plan, placement, device, comms, session=session)
 
@@ -296,19 +294,14 @@ def _comms(
     Only a group's own ranks take part in making it, so that the cost does not grow with the
     number of groups; as every rank goes through the subsets in one order, none waits in a circle.
     """
+    large = mesh.canonical(mesh.names)
+    if not large:
+        return {}
+    world = TorchComm(None, device, timeout)
     return {
-        axes: TorchComm(_group(mesh.group(rank, *axes), mesh.processes, timeout), device)
+        axes: world if len(axes) == len(large) else world.subgroup(mesh.group(rank, *axes))
         for axes in mesh.subsets()
     }
-
-
-def _group(ranks: list[int], processes: int, timeout: timedelta) -> dist.ProcessGroup | None:
-    if len(ranks) == processes:
-        return None
-    group: dist.ProcessGroup = dist.new_group(
-        ranks, timeout=timeout, use_local_synchronization=True
-    )
-    return group
 
 
 def _ending_job(report: ExceptHook, session: Session) -> ExceptHook:

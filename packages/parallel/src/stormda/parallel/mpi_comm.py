@@ -21,7 +21,13 @@ from torch import Tensor
 
 from stormda.parallel.collectives import widened
 from stormda.parallel.communicator import Communicator, refuse_grad
-from stormda.parallel.sizes import check_root, exchanged_sizes, gathered_sizes, split_sizes
+from stormda.parallel.sizes import (
+    check_root,
+    check_subgroup,
+    exchanged_sizes,
+    gathered_sizes,
+    split_sizes,
+)
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -123,6 +129,12 @@ class MpiComm(Communicator):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self._wait(self._comm.Ibarrier())
+
+    def subgroup(self, ranks: Sequence[int]) -> MpiComm:
+        """Return the communicator of some of the ranks."""
+        check_subgroup(ranks, self)
+        chosen = self._comm.Create_group(self._comm.group.Incl(list(ranks)))
+        return MpiComm(chosen, self.device, self._timeout)
 
     def free(self) -> None:
         """Give the communicator back to MPI, all ranks together."""

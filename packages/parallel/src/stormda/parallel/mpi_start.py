@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
-import torch
 import torch.distributed as dist
 
-from stormda.parallel.mpi_comm import MpiComm, load_mpi
+from stormda.parallel.mpi_comm import load_mpi
 from stormda.parallel.placement import Placement
 
 
@@ -39,12 +37,6 @@ def mpi_placement(told: Placement) -> Placement:
     return Placement(
         launcher=f"{told.launcher} over MPI", rank=rank, size=size, local_rank=local_rank
     )
-
-
-def mpi_group(ranks: Sequence[int], device: torch.device, timeout: timedelta) -> MpiComm:
-    """Return the communicator of some ranks, made by them alone."""
-    world = load_mpi().COMM_WORLD
-    return MpiComm(world.Create_group(world.group.Incl(list(ranks))), device, timeout)
 
 
 def meet_by_mpi(placement: Placement, timeout: timedelta) -> Any:  # noqa: ANN401

@@ -27,7 +27,13 @@ from stormda.parallel.communicator import Communicator, refuse_grad
 from stormda.parallel.launch import StartedMesh
 from stormda.parallel.mesh import Mesh
 from stormda.parallel.placement import Placement
-from stormda.parallel.sizes import check_root, exchanged_sizes, gathered_sizes, split_sizes
+from stormda.parallel.sizes import (
+    check_root,
+    check_subgroup,
+    exchanged_sizes,
+    gathered_sizes,
+    split_sizes,
+)
 
 
 class PlannedComm(Communicator):
@@ -105,6 +111,11 @@ class PlannedComm(Communicator):
 
     def barrier(self) -> None:
         """Return at once."""
+
+    def subgroup(self, ranks: Sequence[int]) -> PlannedComm:
+        """Return one of the communicators of these ranks."""
+        check_subgroup(ranks, self)
+        return PlannedComm(list(ranks).index(self.rank), len(ranks), self.device)
 
     def _count(self, name: str, sent: int) -> None:
         self.calls[name] += 1

@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from stormda.parallel.communicator import SelfComm
+from stormda.parallel.communicator import Communicator
 from stormda.parallel.gradients import sum_gradients
 from stormda.parallel.heads import held_parameters
 from stormda.parallel.launch import StartedMesh
@@ -107,7 +107,8 @@ def whole_gradient_norm(module: nn.Module, mesh: StartedMesh, *, axis: str = "sh
     """Return the norm of the whole gradient, every element counted once on any mesh.
 
     Copies count once; shards, what layers have cut, and heads are summed over those who hold
-    them. The result is the same bits on every rank.
+    them. The result is the same bits on every rank. Ranks may hold other heads than others do:
+    what is summed over which axis is asked of the mesh, never of the parameters at hand.
 
     Args:
         module: The model, its gradients reduced.
@@ -117,6 +118,9 @@ def whole_gradient_norm(module: nn.Module, mesh: StartedMesh, *, axis: str = "sh
     Returns:
         A scalar of 32 or 64 bits.
 
+    Raises:
+        ValueError: If a layer was cut over ranks that are not those of some axes of the mesh.
+
     Examples:
         >>> from stormda.parallel import Mesh, launch
         >>> net = nn.Linear(2, 1, bias=False)
@@ -125,25 +129,33 @@ def whole_gradient_norm(module: nn.Module, mesh: StartedMesh, *, axis: str = "sh
         tensor(3.)
     """
     held, cut = held_parameters(module), splits(module)
-    shards = mesh.comm(axis) if axis in mesh.mesh.names else SelfComm(mesh.device)
-    owners = [mesh.comm(holders.axis) for holders in held.values()]
-    comms = list(dict.fromkeys([shards, *(split.comm for split in cut.values()), *owners]))
-    flags = list(product((False, True), repeat=len(comms)))
+    axes = mesh.mesh.canonical(mesh.mesh.names)
+    flags = list(product((False, True), repeat=len(axes)))
     named = module.named_parameters()
     present = [(name, p, p.grad) for name, p in named if p.grad is not None]
     squares = torch.zeros(len(flags), dtype=_widest(p for _, p, _ in present), device=mesh.device)
     for name, p, gradient in present:
         if name in held and held[name].comm.rank > 0:
             continue
-        over = {shards} if isinstance(p, DTensor) else set()
-        over |= {cut[name].comm} if name in cut else set()
-        over |= {mesh.comm(held[name].axis)} if name in held else set()
+        over = {axis} if isinstance(p, DTensor) else set()
+        over |= set(_axes_of(cut[name].comm, mesh)) if name in cut else set()
+        over |= {held[name].axis} if name in held else set()
         norm = torch.linalg.vector_norm(local_of(gradient), dtype=squares.dtype)
-        squares[flags.index(tuple(comm in over for comm in comms))] += norm.square()
-    for i, comm in enumerate(comms):
+        squares[flags.index(tuple(name in over for name in axes))] += norm.square()
+    for i, name in enumerate(axes):
         summed = [flag[i] for flag in flags]
-        squares[summed] = comm.all_reduce(squares[summed])
+        squares[summed] = mesh.comm(name).all_reduce(squares[summed])
     return squares.sum().sqrt()
+
+
+def _axes_of(comm: Communicator, mesh: StartedMesh) -> tuple[str, ...]:
+    """Return the axes along which the ranks of a communicator differ."""
+    if comm.size == 1:
+        return ()
+    for axes in mesh.mesh.subsets():
+        if mesh.comm(*axes) is comm:
+            return axes
+    raise ValueError("module: expected layers cut over axes of the mesh, got one cut over others")
 
 
 def _widest(parameters: Iterable[Tensor]) -> torch.dtype:

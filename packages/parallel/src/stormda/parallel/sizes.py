@@ -130,6 +130,24 @@ def check_root(root: int, comm: Communicator) -> None:
         raise ValueError(f"root: expected a rank from 0 to {comm.size - 1}, got {root}")
 
 
+def check_subgroup(ranks: Sequence[int], comm: Communicator) -> None:
+    """Check that ranks are some of a communicator's, in order, this one among them.
+
+    Raises:
+        ValueError: If they are not.
+
+    Examples:
+        >>> from stormda.parallel import SelfComm
+        >>> check_subgroup([0], SelfComm())
+    """
+    inside = all(0 <= rank < comm.size for rank in ranks)
+    if not inside or list(ranks) != sorted(set(ranks)) or comm.rank not in ranks:
+        raise ValueError(
+            f"ranks: expected some of 0 to {comm.size - 1} in order, {comm.rank} among them, "
+            f"got {list(ranks)}"
+        )
+
+
 def _total_size(argument: str, sizes: Sequence[int], comm: Communicator, total: int) -> list[int]:
     if len(sizes) != comm.size or min(sizes) < 0 or sum(sizes) != total:
         raise ValueError(

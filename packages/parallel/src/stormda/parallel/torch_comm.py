@@ -16,10 +16,13 @@ from torch import Tensor
 
 from stormda.parallel.collectives import widened
 from stormda.parallel.communicator import Communicator, refuse_grad
-from stormda.parallel.sizes import check_root, exchanged_sizes, gathered_sizes, split_sizes
-
-TIMEOUT = timedelta(minutes=10)
-"""How long a collective waits for the other ranks, unless the caller says otherwise."""
+from stormda.parallel.sizes import (
+    check_root,
+    check_subgroup,
+    exchanged_sizes,
+    gathered_sizes,
+    split_sizes,
+)
 
 
 class TorchComm(Communicator):
@@ -28,6 +31,8 @@ class TorchComm(Communicator):
     Args:
         group: The group; None for all processes. This process must belong to it.
         device: Where the tensors are.
+        timeout: How long a collective of a subgroup waits for the other ranks; the group has
+            its own.
 
     Raises:
         ValueError: If this process does not belong to the group.
@@ -45,7 +50,10 @@ class TorchComm(Communicator):
     """
 
     def __init__(
-        self, group: dist.ProcessGroup | None = None, device: torch.device | None = None
+        self,
+        group: dist.ProcessGroup | None = None,
+        device: torch.device | None = None,
+        timeout: timedelta = timedelta(minutes=10),
     ) -> None:
         group = dist.group.WORLD if group is None else group
         if group is None or dist.get_rank(group) < 0:
@@ -53,7 +61,7 @@ class TorchComm(Communicator):
                 "group: expected a process group that this process belongs to, got "
                 f"{'none, and torch.distributed is not started' if group is None else group}"
             )
-        self._group = group
+        self._group, self._timeout = group, timeout
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self.device = device or torch.device("cpu")
 
@@ -116,18 +124,12 @@ class TorchComm(Communicator):
         """Wait until every rank is here, this process's queued device work included."""
         float(self.all_reduce(torch.zeros((), device=self.device)))
 
-
-def subgroup(comm: TorchComm, ranks: Sequence[int], timeout: timedelta = TIMEOUT) -> TorchComm:
-    """Return a communicator of some of the ranks of another, made by these ranks only.
-
-    Args:
-        comm: The other; this process is one of the chosen ranks of it.
-        ranks: Which of its ranks, in order.
-        timeout: How long a collective waits for the other ranks.
-    """
-    chosen = [dist.get_global_rank(comm.group, rank) for rank in ranks]
-    group = dist.new_group(chosen, timeout=timeout, use_local_synchronization=True)
-    return TorchComm(group, comm.device)
+    def subgroup(self, ranks: Sequence[int]) -> TorchComm:
+        """Return the communicator of some of the ranks."""
+        check_subgroup(ranks, self)
+        chosen = [dist.get_global_rank(self._group, rank) for rank in ranks]
+        group = dist.new_group(chosen, timeout=self._timeout, use_local_synchronization=True)
+        return TorchComm(group, self.device, self._timeout)
 
 
 def _padded(x: Tensor, length: int) -> Tensor:

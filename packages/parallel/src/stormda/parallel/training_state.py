@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stormda.parallel.layout import Part, local_of, module_parts, part_of, splits, whole
-from stormda.parallel.reading import PartsCheckpoint
+from stormda.parallel.parts_reading import PartsCheckpoint
 
 _NET, _OPTIMIZER = "net/", "optimizer/"
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stormda.parallel.store import owner_of
+from stormda.parallel.sample_store import owner_of
 from stormda.parallel.tensor_file import bytes_of
 
 

@@ -44,6 +44,10 @@ COMMANDS: MappingProxyType[str, Entry] = MappingProxyType(
             "stormda.cli.assimilate:assimilate",
             "Turn a prior, a history and observations into an ensemble of analyses.",
         ),
+        "forecast": Entry("stormda.cli.forecast:forecast", "Forecast from the end of a history."),
+        "follow": Entry(
+            "stormda.cli.follow:follow_command", "Assimilate observation files as they come."
+        ),
         "downscale": Entry(
             "stormda.cli.downscale:downscale", "Sample fine fields from coarse ones."
         ),

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
-import numpy as np
 import torch
 
-from stormda.cli import INTERRUPTED
 from stormda.cli.options import (
     device_option,
+    error_option,
+    history_option,
     json_option,
+    observed_option,
     overwrite_option,
     parse_assignments,
+    prior_option,
     refuse_existing,
     set_option,
     show_settings,
 )
-from stormda.cli.output import Steps, note, result
+from stormda.cli.output import note, result
+from stormda.cli.running import run_in_steps
 from stormda.io import open_store, read_observations, sha256
-from stormda.parallel import Interruption
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_run import assimilate_files
 from stormda.storm.config import override
@@ -35,30 +38,16 @@ from stormda.storm.prior_training import PRIOR
     "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv \\\n"
     "    --out AN.nc --error 0.5 --observed t2m=temperature --members 32 --seed 1"
 )
-@click.option(
-    "--prior",
-    "prior_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of a training, or a prior's file.",
-)
-@click.option("--history", required=True, help="NetCDF file with the frames before the start.")
+@prior_option
+@history_option
 @click.option("--observations", required=True, help="CSV, Parquet, NetCDF or HDF5 file.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--members", type=int, help="Size of the ensemble.")
 @click.option("--seed", type=int, help="Seed of all noise.")
 @click.option("--start", help="Time of the first analysis; by default one step after the history.")
 @click.option("--end", help="Time of the last analysis; by default that of the last observation.")
-@click.option(
-    "--error", type=float, help="Standard deviation of observations that state none [SI units]."
-)
-@click.option(
-    "--observed",
-    "observed",
-    multiple=True,
-    metavar="VARIABLE=NAME",
-    help="What a variable of the prior is called among the observations, if not the same.",
-)
+@error_option
+@observed_option
 @set_option
 @device_option
 @overwrite_option
@@ -95,27 +84,18 @@ def assimilate(
     show_settings(config, as_json=as_json)
     note(table.summary)
     paths = [prior_file(prior_path), Path(observations)]
-    with Interruption() as interrupted, Steps(1, "cycle") as steps:
-
-        def report(done: int, count: int, time: np.datetime64) -> None:
-            steps.to(done, str(time), total=count)
-
-        outcome = assimilate_files(
-            prior,
-            store,
-            table,
-            out,
-            config,
-            observed=names,
-            inputs=store.sha256() | {str(path): sha256(path) for path in paths},
-            overwrite=overwrite,
-            progress=report,
-            interrupted=interrupted,
-        )
-    if outcome is None:
-        text = "interrupted; the same command goes on from here"
-        result(text, {"complete": False}, as_json=as_json)
-        click.get_current_context().exit(INTERRUPTED)
+    run = partial(
+        assimilate_files,
+        prior,
+        store,
+        table,
+        out,
+        config,
+        observed=names,
+        inputs=store.sha256() | {str(path): sha256(path) for path in paths},
+        overwrite=overwrite,
+    )
+    outcome = run_in_steps(run, "cycle", as_json=as_json)
     account = {"cycles": outcome.cycles, "used": outcome.used, "refused": dict(outcome.rejected)}
     result(
         f"{outcome.summary}\nwrote {out} and {feedback_path(out)}",

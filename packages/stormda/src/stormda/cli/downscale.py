@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
-import numpy as np
 
-from stormda.cli import INTERRUPTED
 from stormda.cli.assimilate import on_device, prior_file
 from stormda.cli.options import (
     device_option,
     json_option,
     overwrite_option,
     parse_assignments,
+    prior_option,
     refuse_existing,
     set_option,
     show_settings,
 )
-from stormda.cli.output import Steps, result
+from stormda.cli.output import result
+from stormda.cli.running import run_in_steps
 from stormda.io import open_store, sha256
-from stormda.parallel import Interruption
 from stormda.storm.config import override
 from stormda.storm.downscaling import DownscalingConfig, downscale_files
 from stormda.storm.prior import Storm
@@ -32,13 +32,7 @@ from stormda.storm.prior import Storm
     "  stormda downscale COARSE.nc --prior PRIOR --members 32 --out FINE_AGAIN.nc"
 )
 @click.argument("files", nargs=-1, required=True, metavar="COARSE...")
-@click.option(
-    "--prior",
-    "prior_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of a training with the recipe downscaling, or a prior's file.",
-)
+@prior_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--members", type=int, help="Size of the ensemble; 1 for the forecast alone.")
 @click.option("--seed", type=int, help="Seed of all noise.")
@@ -70,25 +64,16 @@ def downscale(
     store = open_store(files[0] if len(files) == 1 else list(files))
     show_settings(config, as_json=as_json)
     path = prior_file(prior_path)
-    with Interruption() as interrupted, Steps(1, "time") as steps:
-
-        def report(done: int, count: int, time: np.datetime64) -> None:
-            steps.to(done, str(time), total=count)
-
-        count = downscale_files(
-            prior,
-            store,
-            out,
-            config,
-            inputs=store.sha256() | {str(path): sha256(path)},
-            overwrite=overwrite,
-            progress=report,
-            interrupted=interrupted,
-        )
-    if count is None:
-        text = "interrupted; the same command goes on from here"
-        result(text, {"complete": False}, as_json=as_json)
-        click.get_current_context().exit(INTERRUPTED)
+    run = partial(
+        downscale_files,
+        prior,
+        store,
+        out,
+        config,
+        inputs=store.sha256() | {str(path): sha256(path)},
+        overwrite=overwrite,
+    )
+    count = run_in_steps(run, "time", as_json=as_json)
     result(
         f"{count} times\nwrote {out}",
         {"complete": True, "times": count, "fields": out},

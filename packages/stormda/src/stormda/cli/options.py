@@ -24,6 +24,29 @@ overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace an output that exists already."
 )
 
+prior_option = click.option(
+    "--prior",
+    "prior_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of a training, or a prior's file.",
+)
+
+history_option = click.option(
+    "--history", required=True, help="NetCDF file with the frames before the start."
+)
+
+error_option = click.option(
+    "--error", type=float, help="Standard deviation of observations that state none [SI units]."
+)
+
+observed_option = click.option(
+    "--observed",
+    multiple=True,
+    metavar="VARIABLE=NAME",
+    help="What a variable of the prior is called among the observations, if not the same.",
+)
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON object, for scripts."
 )

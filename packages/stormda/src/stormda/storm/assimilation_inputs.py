@@ -7,14 +7,17 @@ start, start + 1 step, ...             the analyses; each has the observations i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stormda.grid import describe_difference
 from stormda.io import ObservationTable, Store
 from stormda.storm.assimilation_config import AssimilationConfig
-from stormda.storm.frames import Times, read_frames
+from stormda.storm.frames import Times, read_frames, span
 from stormda.storm.prior import Storm
 from stormda.storm.streams import stream
 
@@ -107,6 +110,8 @@ def initial_past(
 ) -> Tensor:
     """Return the history of every member before the first analysis.
 
+    All members share a history of one field; of an ensemble each has its own.
+
     Returns:
         Physical fields, (members, history, variables, rows, cols).
 
@@ -115,23 +120,62 @@ def initial_past(
     """
     count, step = prior.config.history, step_of(prior)
     wanted = start - step * np.arange(count, 0, -1)
-    frames = read_frames(store, prior.config.variables, start=wanted[0], end=wanted[-1])
-    if not np.array_equal(frames.times, wanted):
-        raise ValueError(
-            f"{store.paths[0]}: expected frames at {', '.join(map(str, wanted))} before the first "
-            f"analysis, got {', '.join(map(str, frames.times))}"
-        )
+    values, valid = _read_pasts(prior, store, wanted, config.members)
     mask = prior.network.valid
-    needed = frames.valid if mask is None else frames.valid | ~mask
+    needed = valid if mask is None else valid | ~mask
     if not bool(needed.all()):
         raise ValueError(
             f"{store.paths[0]}: expected values wherever the prior was trained, "
             f"got {int((~needed).sum())} missing ones"
         )
     generator = stream(config.seed, START)
-    noise = torch.randn(config.members, *frames.values.shape[1:], generator=generator)[:, None]
-    past = frames.values + config.history_error * prior.normalization.std * noise
+    noise = torch.randn(config.members, *values.shape[2:], generator=generator)[:, None]
+    past = values + config.history_error * prior.normalization.std * noise
     return filled(prior, past)
+
+
+def _read_pasts(prior: Storm, store: Store, wanted: Times, members: int) -> tuple[Tensor, Tensor]:
+    """Return fields at some times and where they exist, (members or 1, time, variables, ...)."""
+    there = np.isin(store.times, wanted)
+    if not np.array_equal(store.times[there], wanted):
+        near = store.times[(store.times >= wanted[0]) & (store.times <= wanted[-1])]
+        got = ", ".join(map(str, near)) if len(near) else span(store.times)
+        raise ValueError(
+            f"{store.paths[0]}: expected frames at {', '.join(map(str, wanted))} before the first "
+            f"analysis, got {got}"
+        )
+    if not len(store.members):
+        frames = read_frames(store, prior.config.variables, start=wanted[0], end=wanted[-1])
+        return frames.values[None], frames.valid[None]
+    if len(store.members) < members:
+        raise ValueError(
+            f"members: expected at most the {len(store.members)} of {store.paths[0]}, "
+            f"got {members}"
+        )
+    chosen = np.flatnonzero(there).tolist()
+    pairs = [store.read(name, time=chosen) for name in prior.config.variables]
+    values, valid = (
+        torch.stack([torch.from_numpy(one[:members]) for one in part], 2)
+        for part in zip(*pairs, strict=True)
+    )
+    return values, valid
+
+
+def continued_past(
+    prior: Storm, initial: Tensor, stored: Sequence[Mapping[str, NDArray[np.float32]]]
+) -> Tensor:
+    """Return the past of every member after some analyses: the newest of these and the initial.
+
+    Args:
+        prior: The prior, which says how many frames are needed.
+        initial: The past before the first analysis, (members, history, variables, rows, cols).
+        stored: The newest analyses, oldest first, each variable (members, rows, cols), NaN where
+            the prior knows no value.
+    """
+    names = prior.config.variables
+    frames = [torch.stack([torch.from_numpy(one[n]) for n in names], dim=1) for one in stored]
+    newest = [*initial.unbind(1), *frames][-prior.config.history :]
+    return filled(prior, torch.stack(newest, dim=1))
 
 
 def filled(prior: Storm, fields: Tensor) -> Tensor:

@@ -10,31 +10,26 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from stormda.io import EnsembleWriter, ObservationTable, Store
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import (
     check_history,
+    continued_past,
     cycle_times,
-    filled,
     initial_past,
     prior_units,
     require_errors,
     step_of,
 )
-from stormda.storm.config import to_dict
 from stormda.storm.cycler import Cycler
+from stormda.storm.ensemble_output import named_fields, run_writer
 from stormda.storm.frames import Times
 from stormda.storm.observation_feedback import write_run_feedback
 from stormda.storm.prior import Storm
-from stormda.storm.provenance import provenance
 from stormda.storm.real_observations import match_variables, usable
-from stormda.storm.settings import plain
 
 __all__ = [
     "AssimilationConfig",
@@ -103,13 +98,17 @@ def assimilate_files(
             can be used.
     """
     table, times = observations_of_run(prior, history, table, config, observed)
-    writer = _writer(prior, history, out, config, inputs, overwrite=overwrite)
+    writer = run_writer(
+        prior, history, out, config, inputs, title="STORM analyses", overwrite=overwrite
+    )
     cycler = Cycler(prior, table, times, config)
     done = len(writer.completed())
-    cycler.past = _resumed(writer, initial_past(prior, history, times[0], config), done, prior)
+    stored = [writer.read(cycle).fields for cycle in range(done)[-prior.config.history :]]
+    initial = initial_past(prior, history, times[0], config)
+    cycler.past = continued_past(prior, initial, stored)
     for cycle in range(done, len(times)):
         analysis, account, feedback = cycler.step(cycle)
-        fields = _named(prior, analysis)
+        fields = named_fields(prior, analysis)
         writer.write(cycle, times[cycle], fields, state=feedback, metadata=account)
         if progress is not None:
             progress(cycle + 1, len(times), times[cycle])
@@ -142,63 +141,6 @@ def observations_of_run(
             f"observations: expected at least one to assimilate, got none: {inside.summary}"
         )
     return inside, times
-
-
-def _writer(
-    prior: Storm,
-    history: Store,
-    out: Path,
-    config: AssimilationConfig,
-    inputs: Mapping[str, str],
-    *,
-    overwrite: bool,
-) -> EnsembleWriter:
-    run = plain({"settings": to_dict(config), "inputs": dict(inputs)})
-    record = provenance(
-        config,
-        title="STORM analyses",
-        member_seeds=[f"{config.seed}/{member}" for member in range(config.members)],
-        inputs=dict(inputs),
-        prior=dict(prior.provenance),
-    )
-    attributes = {
-        name: _attributes(history, name, units) for name, units in prior_units(prior).items()
-    }
-    return EnsembleWriter(
-        path=out,
-        grid=prior.grid,  # type: ignore[arg-type]
-        attributes=attributes,
-        run=run,
-        provenance=record,
-        overwrite=overwrite,
-    )
-
-
-def _attributes(store: Store, name: str, units: str) -> dict[str, str]:
-    meta = store.variables[name]
-    known = {"standard_name": meta.standard_name, "long_name": meta.long_name}
-    return {"units": units} | {key: text for key, text in known.items() if text}
-
-
-def _named(prior: Storm, analysis: Tensor) -> dict[str, Any]:
-    """Return each variable of an ensemble, NaN where the prior knows no value."""
-    mask = prior.network.valid
-    if mask is not None:
-        analysis = torch.where(mask, analysis, torch.nan)
-    return {name: analysis[:, i].numpy() for i, name in enumerate(prior.config.variables)}
-
-
-def _resumed(writer: EnsembleWriter, initial: Tensor, done: int, prior: Storm) -> Tensor:
-    """Return the past before cycle `done`: the newest of the initial and the stored frames."""
-    count = prior.config.history
-    stored = [
-        torch.stack(
-            [torch.from_numpy(cycle.fields[name]) for name in prior.config.variables], dim=1
-        )
-        for cycle in map(writer.read, range(max(0, done - count), done))
-    ]
-    frames = [*initial.unbind(1), *stored]
-    return filled(prior, torch.stack(frames[-count:], dim=1))
 
 
 def _finish(writer: EnsembleWriter, table: ObservationTable, count: int) -> Outcome:

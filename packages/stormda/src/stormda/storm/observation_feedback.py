@@ -39,9 +39,9 @@ def feedback_columns(
     """
     columns: dict[str, FeedbackColumn] = {}
     for name, ensemble in (("background", background), ("analysis", analysis)):
-        there = cells_of(table, grid, variables)(ensemble).double()
-        columns[name] = there.mean(0).numpy()
-        columns[f"{name}_spread"] = there.std(0).numpy()
+        there = cells_of(table, grid, variables)(ensemble).double().numpy()
+        columns[name] = there.mean(0)
+        columns[f"{name}_spread"] = there.std(0, ddof=1)
     return columns
 
 

@@ -17,7 +17,7 @@ from stormda.parallel.communicator import Communicator, SelfComm
 from stormda.parallel.directory import folders, latest_step, listed
 from stormda.parallel.layout import Part, check_cover
 from stormda.parallel.manifest import DamagedCheckpoint, read_entries, verify_entries
-from stormda.parallel.sharded_checkpoint import FORMAT, INDEX, STATE
+from stormda.parallel.parts_writing import FORMAT, INDEX, STATE
 from stormda.parallel.state import restore_state
 from stormda.parallel.tensor_file import write_tensors
 

@@ -27,7 +27,7 @@ from stormda.parallel.directory import folder_name, prepare, publish, temporary_
 from stormda.parallel.launch import StartedMesh
 from stormda.parallel.layout import Part, whole
 from stormda.parallel.manifest import describe, write_entries
-from stormda.parallel.plan import Plan, file_name, gather_texts, plan_writing
+from stormda.parallel.parts_plan import Plan, file_name, gather_texts, plan_writing
 from stormda.parallel.state import flatten_state
 from stormda.parallel.tensor_file import packed, write_tensors
 
