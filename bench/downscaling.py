@@ -54,6 +54,7 @@ from stormda.storm.prior_training import train_on_files
 from stormda.storm.provenance import commit, machine
 from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
 
+RESULTS = Path(__file__).parent / "results" / "downscaling.csv"
 FACTOR, MEMBERS, SEED = 4, 16, 200
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 COLUMNS = (
@@ -90,16 +91,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     arguments = parser.parse_args()
-    rows = [row for name in arguments.case for row in compare(CASES[name]())]
     print("  ".join(f"{c:>12}" for c in COLUMNS))
-    for row in rows:
-        print("  ".join(f"{v:>12.4f}" if isinstance(v, float) else f"{v:>12}" for v in row))
+    for name in arguments.case:
+        rows = []
+        for row in compare(CASES[name]()):
+            line = (f"{v:>12.4f}" if isinstance(v, float) else f"{v:>12}" for v in row)
+            print("  ".join(line), flush=True)
+            rows.append(row)
+        save(name, rows)
+
+
+def save(case: str, rows: list[tuple[str | float, ...]]) -> None:
+    """Put the rows of a case in the place of its older ones."""
+    header = [*COLUMNS, "machine", "torch", "commit"]
+    kept: list[list[str]] = []
+    if RESULTS.exists():
+        with RESULTS.open(newline="") as file:
+            kept = [row for row in csv.reader(file) if row[0] not in (case, header[0])]
     origin = (machine(), torch.__version__, commit())
-    path = Path(__file__).parent / "results" / "downscaling.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*COLUMNS, "machine", "torch", "commit"])
-        writer.writerows([*(cell(v) for v in row), *origin] for row in rows)
+    with RESULTS.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [header, *kept, *([*(cell(v) for v in row), *origin] for row in rows)]
+        )
 
 
 def cell(value: object) -> str:
@@ -117,7 +130,7 @@ def era5() -> Case:
 
 def echam5() -> Case:
     """Return 6-hourly surface temperature of the whole earth."""
-    frames = read("grid/echam5_tsurf_6h_T63_20010101-05.nc", "tsurf")
+    frames = read("grid/echam5_tsurf_6h_T63_20010101-05.nc", "tC")
     order = np.arange(len(frames.times))
     return Case("echam5", part(frames, order < 15), part(frames, order >= 16), modes=0, steps=600)
 
