@@ -93,6 +93,22 @@ class Coarsening:
         f = self.factor
         return x[..., f:-f, f:-f].reshape(*shape[:-2], *self.fine.shape)
 
+    def conserving(self, x: Tensor, coarse: Tensor) -> Tensor:
+        """Return the nearest fields with the given means: every block is shifted as a whole.
+
+        Args:
+            x: Fine fields, (..., rows, cols).
+            coarse: Means, (..., rows / f, cols / f).
+
+        Examples:
+            >>> blocks = Coarsening(PlaneGrid((2, 4), (1e5, 1e5)), 2)
+            >>> blocks.conserving(torch.arange(8.0).reshape(1, 2, 4), torch.tensor([[[2.5, 5.0]]]))
+            tensor([[[0.0000, 1.0000, 2.5000, 3.5000],
+                     [4.0000, 5.0000, 6.5000, 7.5000]]])
+        """
+        shift = (coarse - self.means(x)) * self.known
+        return x + torch.kron(shift, shift.new_ones(self.factor, self.factor))
+
     def smooth(self, x: Tensor) -> Tensor:
         """Return what is left of fine fields when only the means of the blocks are known."""
         return self.spread(self.means(x))

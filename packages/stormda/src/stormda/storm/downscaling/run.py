@@ -35,12 +35,13 @@ class DownscalingConfig:
     seed: int = 0
     """Seed of all noise."""
 
-    error: float = 0.02
-    """Error of the coarse means, in standard deviations of what they leave unknown."""
+    error: float = 0.0
+    """Error of the coarse means, in standard deviations of what they leave unknown; with 0 every
+    fine field has the given means."""
 
     filter: FilterSettings = field(
         default_factory=lambda: FilterSettings(
-            steps=20, sigma_max=40.0, sigma_min=0.01, tolerance=1e-3, iterations=20
+            steps=30, sigma_max=40.0, sigma_min=0.01, tolerance=1e-3, iterations=20
         )
     )
     """Noise levels and guidance; what is said there of pasts has no meaning here."""
@@ -50,8 +51,13 @@ class DownscalingConfig:
             raise ValueError(f"members: expected at least 1, got {self.members}")
         if self.seed < 0:
             raise ValueError(f"seed: expected a number that is not negative, got {self.seed}")
-        if not self.error > 0:
-            raise ValueError(f"error: expected a positive number, got {self.error}")
+        if not self.error >= 0:
+            raise ValueError(f"error: expected a number that is not negative, got {self.error}")
+
+
+SEEN = 0.02
+"""The error with which exact means are guided to, so that their equations can be solved; what is
+left of it is then taken from every field."""
 
 
 def coarsening_of(prior: Storm) -> Coarsening:
@@ -94,15 +100,22 @@ def downscale_fields(
     blocks = coarsening_of(prior)
     now = conditioned(prior, blocks, coarse, clock=clock, members=config.members)
     if config.members == 1:
-        return now.to_physical(torch.zeros_like(now.last))
+        fine = now.to_physical(torch.zeros_like(now.last))
+    else:
+        seen = _observed(prior, blocks, coarse, config.error or SEEN)
+        fine = sample_present(
+            now, seen, members=config.members, settings=config.filter, generator=generator
+        )
+    return fine if config.error else blocks.conserving(fine, coarse)
+
+
+def _observed(prior: Storm, blocks: Coarsening, coarse: Tensor, error: float) -> Observation:
+    """Return the means of blocks as observations with errors in units of what they leave open."""
     n = prior.normalization
-    error = config.error * n.std * n.increment
+    each = error * n.std * n.increment
     known = blocks.known.expand(coarse.shape)
-    seen = Observation(
-        coarse[known], blocks.observe, DiagonalError(error.expand(coarse.shape)[known])
-    )
-    return sample_present(
-        now, seen, members=config.members, settings=config.filter, generator=generator
+    return Observation(
+        coarse[known], blocks.observe, DiagonalError(each.expand(coarse.shape)[known])
     )
 
 
