@@ -165,11 +165,11 @@ def fill_from_file(path: str | Path, parts: Mapping[str, Part]) -> None:
 
     Examples:
         >>> import tempfile
-        >>> from safetensors.torch import save_file
         >>> from stormda.parallel import module_parts
+        >>> from stormda.parallel.tensor_file import write_tensors
         >>> net = torch.nn.Linear(3, 2, bias=False)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save_file({"weight": torch.ones(2, 3)}, Path(folder, "net.safetensors"))
+        ...     write_tensors(Path(folder, "net.safetensors"), {"weight": torch.ones(2, 3)})
         ...     fill_from_file(Path(folder, "net.safetensors"), module_parts(net))
         >>> net.weight.data
         tensor([[1., 1., 1.],
