@@ -86,7 +86,7 @@ def quick() -> DemoConfig:
 def full() -> DemoConfig:
     """Return the experiment of twenty minutes: two more networks, more cycles and members."""
     return DemoConfig(
-        case=TwinConfig(cycles=36, members=18), also=("arctan-sparser", "linear-dense")
+        case=TwinConfig(cycles=32, members=18), also=("arctan-sparser", "linear-dense")
     )
 
 
