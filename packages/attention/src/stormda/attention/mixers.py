@@ -5,6 +5,7 @@ over the tokens says so (`summarize`) and takes the sums of all tokens for an an
 that a field can be mixed band by band, out of core, or on many processes.
 """
 
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Protocol
 
@@ -59,7 +60,7 @@ def attend_linearly(
     return state.apply(relu(q)).to(v.dtype)
 
 
-class GatedMixer(nn.Module):
+class GatedMixer(nn.Module, ABC):
     """A mixer of gated heads beside the local branch; subclasses say how the heads attend.
 
     Args:
@@ -82,11 +83,11 @@ class GatedMixer(nn.Module):
         super().__init__()
         self.gated = GatedHeads(width, heads, periodic=periodic, poles=poles)
 
+    @abstractmethod
     def attend(
         self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
     ) -> Attend:
         """Return the attention that the gate is put on."""
-        raise NotImplementedError
 
     def beside(self, shape: tuple[int, int], weight: Tensor | None) -> Attend | None:
         """Return an attention that is added past the gate, if there is one."""

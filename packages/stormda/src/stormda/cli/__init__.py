@@ -145,7 +145,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nExamples:\n"
-    "  stormda demo                       see it work, in about three minutes\n"
+    "  stormda demo                       see it work, in three to four minutes\n"
     "  stormda inspect FIELDS.nc          know what a file holds\n"
     "  stormda train FIELDS.nc --variables t2m --out PRIOR\n"
     "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv --out AN.nc\n"

@@ -35,7 +35,7 @@ UNSCORED = 10
     epilog="\b\nExamples:\n"
     "  stormda demo\n"
     "  stormda demo --cycles 6 --out short       a look in half a minute\n"
-    "  stormda demo --full --out full            three networks, twenty minutes\n"
+    "  stormda demo --full --out full            three networks, several times as long\n"
     "  stormda demo --set case.hours=24",
 )
 @click.option(
@@ -74,8 +74,9 @@ def demo(
 
     A truth of surface quasi-geostrophic turbulence is observed every 12 hours at 10 % of its
     points through a saturating instrument. STORM's shipped prior, the LETKF with the true model,
-    the LETKF on STORM's forecasts and optimal interpolation analyse it from the same start. About
-    three minutes on two cores; nothing is downloaded. The same seed gives the same table.
+    the LETKF on STORM's forecasts and optimal interpolation analyse it from the same start. Three
+    to four minutes on two cores; nothing is downloaded. The same seed gives the same table, on the
+    same machine with as many threads.
     """
     config = full() if complete else quick()
     config = choose(config, cycles=cycles, members=members, seed=seed)

@@ -79,12 +79,12 @@ class DemoConfig:
 
 
 def quick() -> DemoConfig:
-    """Return the experiment of three minutes: 10 % of the points, saturating observations."""
+    """Return the short experiment: 10 % of the points, saturating observations."""
     return DemoConfig()
 
 
 def full() -> DemoConfig:
-    """Return the experiment of twenty minutes: two more networks, more cycles and members."""
+    """Return the long experiment: two more networks, more cycles and members."""
     return DemoConfig(
         case=TwinConfig(cycles=32, members=18), also=("arctan-sparser", "linear-dense")
     )
