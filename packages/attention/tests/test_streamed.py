@@ -134,9 +134,9 @@ class Ranks:
 
     def sum(self, x):
         self.brought[threading.get_ident()] = x.detach().clone()
-        self.barrier.wait(timeout=30)
+        self.barrier.wait(timeout=300)
         total = sum(self.brought.values())
-        self.barrier.wait(timeout=30)
+        self.barrier.wait(timeout=300)
         return total
 
 

@@ -1,6 +1,5 @@
 """Laws of ownership: every token once, evenly, by arithmetic alone."""
 
-import time
 import tracemalloc
 
 import numpy as np
@@ -46,17 +45,15 @@ def test_owners_are_those_of_the_bounds(partition):
 @pytest.mark.parametrize("n", [20_000_000_000, 10**18])
 def test_billions_of_tokens_are_planned_at_once(n):
     tracemalloc.start()
-    begin = time.perf_counter()
     partition = Partition(n, 74_400)
     ranks = np.array([0, 1, 37_200, 74_398, 74_399])
     starts, stops = np.array([partition.bounds(int(rank)) for rank in ranks]).T
     np.testing.assert_array_equal(partition.owner(starts), ranks)
     np.testing.assert_array_equal(partition.owner(stops - 1), ranks)
     assert partition.owner(int(stops[2]) - 1) == ranks[2]
-    seconds, (_, peak) = time.perf_counter() - begin, tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1e6
-    assert seconds < 0.5  # takes less than a millisecond; the rest is for a busy machine
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,7 @@ LAWS = (
 
 def main(directory: Path) -> None:
     torch.set_num_threads(1)
-    mesh = launch(Mesh({"replica": -1}), backend="mpi", timeout=timedelta(seconds=60))
+    mesh = launch(Mesh({"replica": -1}), backend="mpi", timeout=timedelta(minutes=5))
     with mesh:
         for check in PLAIN:
             check(mesh.world, directory)

@@ -304,7 +304,7 @@ def run(rank: int, size: int, directory: Path) -> None:
         init_method=f"file://{directory}/rendezvous",
         rank=rank,
         world_size=size,
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(minutes=5),
     )
     comm = TorchComm()
     for check in CHECKS:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -52,10 +51,8 @@ def test_laws_hold_and_any_mesh_trains_as_one_rank_does_over_mpi(tmp_path: Path)
 @needs_mpi
 @pytest.mark.parametrize("backend", ["mpi", "torch"])
 def test_a_rank_that_fails_ends_a_job_of_mpi(backend: str) -> None:
-    """The other ranks would wait for 100 s."""
-    start = time.monotonic()
+    """The other ranks would wait for 1000 s, this test waits for 300 s."""
     done = by_mpi(2, "launched.py", "fail", backend)
-    assert time.monotonic() - start < 80
     assert done.returncode != 0
     assert "RuntimeError: the last rank fails" in done.stderr
 

@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -171,7 +170,7 @@ def test_torchrun_gives_every_rank_its_groups() -> None:
         env=PLAIN,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -180,7 +179,10 @@ def test_torchrun_gives_every_rank_its_groups() -> None:
 
 @pytest.mark.slow
 def test_a_rank_that_fails_ends_the_job() -> None:
-    """No launcher watches over these two, so the end is the work of the failing rank alone."""
+    """No launcher watches over these two, so the end is the work of the failing rank alone.
+
+    The collective would wait for 1000 s, this test waits for 300 s.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -200,13 +202,11 @@ def test_a_rank_that_fails_ends_the_job() -> None:
         )
         for rank in range(2)
     ]
-    start = time.monotonic()
     try:
-        errors = [rank.communicate(timeout=90)[1] for rank in ranks]
+        errors = [rank.communicate(timeout=300)[1] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
-    assert time.monotonic() - start < 80  # the timeout of the collective is 100 s
     assert [rank.returncode for rank in ranks] == [1, 1]
     assert "RuntimeError: the last rank fails" in errors[1]
     assert "Connection closed by peer" in errors[0] or "reset by peer" in errors[0]

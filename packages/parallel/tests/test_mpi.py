@@ -20,7 +20,7 @@ def test_one_process_needs_no_mpirun() -> None:
         "print(launch(Mesh({'lon': -1}), backend='mpi').placement.size)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout == "[0.0, 1.0, 2.0] [] 0 1\n1\n"
 
@@ -48,7 +48,7 @@ def test_mpi_has_to_connect_the_processes_that_were_started() -> None:
         "except ValueError as error: print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout == (
         "backend: expected MPI to connect the 2 processes that torchrun started, got 1; start "

@@ -61,7 +61,7 @@ def seen(page: Path, width: int) -> tuple[dict, str]:
         [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
          f"--window-size={width},900", "--enable-logging=stderr", "--virtual-time-budget=5000",
          f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", asked.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     found = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert found is not None, done.stdout[:500]

@@ -202,13 +202,13 @@ def test_a_service_that_is_killed_goes_on(case, prior, hourly, tmp_path) -> None
     def until(count: int, sent: signal.Signals) -> int:
         command = [sys.executable, "-m", "stormda", *arguments]
         service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while len(list((tmp_path / "out").glob("analysis_*0.nc"))) < count:
             assert service.poll() is None, service.stderr.read().decode()
             assert time.monotonic() < deadline
             time.sleep(0.05)
         service.send_signal(sent)
-        service.communicate(timeout=60)
+        service.communicate(timeout=300)
         return service.returncode
 
     for path in hourly[:2]:

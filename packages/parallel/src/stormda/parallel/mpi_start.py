@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -73,9 +74,14 @@ def meet_by_mpi(placement: Placement, timeout: timedelta) -> Any:  # noqa: ANN40
     return store
 
 
+LAST_WORDS = 1.0
+"""Seconds left to the launcher to pass on what was printed: it drops the rest at an abort."""
+
+
 def abort_mpi(status: int) -> NoReturn:
-    """End all processes of MPI at once."""
+    """End all processes of MPI, whatever they wait for, once the last lines can be read."""
     sys.stdout.flush()
     sys.stderr.flush()
+    time.sleep(LAST_WORDS)
     load_mpi().COMM_WORLD.Abort(status)
     raise SystemExit(status)
