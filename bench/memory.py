@@ -266,7 +266,7 @@ def main() -> None:
     )
     parser.add_argument("--once", action="store_true", help="no second run with other chunks")
     arguments = parser.parse_args()
-    chunks = (16,) if arguments.once else (16, 10)  # rows of 512 tokens
+    chunks = (10,) if arguments.once else (16, 10)  # rows of 512 tokens
     if "long" not in arguments.skip:  # first: the peak is that of the process
         rows = [long(int(arguments.tokens), r, back=False) for r in chunks]
         rows += [long(int(arguments.back), r, back=True) for r in chunks]
