@@ -36,6 +36,7 @@ from stormda.attention.noise import NoiseGate, SharedModulation, noise_embedding
 from stormda.attention.norm import HeadNorm, rms_norm
 from stormda.attention.sequence import Sink, Source
 from stormda.attention.softmax import softmax_attention
+from stormda.attention.spread import Spread
 from stormda.attention.state import LinearState, Reduce
 from stormda.attention.stream_block import StreamedBlock
 from stormda.attention.streamed import Store, Streamed, StreamLayer, streamed
@@ -69,6 +70,7 @@ __all__ = [
     "SharedModulation",
     "Sink",
     "Source",
+    "Spread",
     "Store",
     "StormBlock",
     "StreamLayer",

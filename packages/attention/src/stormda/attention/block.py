@@ -18,15 +18,17 @@ from torch import Tensor, nn
 
 from stormda.attention.gated import zero_linear
 from stormda.attention.history import HistoryKeys, TemporalCrossAttention
-from stormda.attention.local import check_poles
+from stormda.attention.local import DepthwiseLocal, check_poles
 from stormda.attention.mixers import (
     FullAttention,
+    GatedMixer,
     GlobalLinearAttention,
     LatentAttention,
     LocalMixing,
     Mixer,
 )
 from stormda.attention.noise import NoiseGate
+from stormda.attention.spread import Spread
 from stormda.attention.state import LinearState
 from stormda.attention.tile_mixers import TileAttention, TileLinearAttention
 
@@ -204,6 +206,19 @@ class StormBlock(nn.Module):
         """
         x = self.in_space(x, condition, modulation, shape=shape, weight=weight, state=state)
         return self.in_time(x, condition, modulation, history=history)
+
+    def spread(self, over: Spread) -> None:
+        """Let the block take, from now on, one process's tokens of a field that many hold.
+
+        Its `shape` is then the rows and columns of that process, and `history` and `weight` are
+        those of its tokens.
+
+        Args:
+            over: How the processes reach each other.
+        """
+        for part in self.mix.modules():
+            if isinstance(part, GatedMixer | DepthwiseLocal):
+                part.spread = over
 
     def summarize(
         self, x: Tensor, modulation: Tensor, *, weight: Tensor | None = None

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from stormda.cli.output import LOG
+from stormda.parallel import Mesh
 from stormda.storm.config import to_dict
 from stormda.storm.settings import to_toml
+from stormda.storm.training import MESH_AXES
 
 set_option = click.option(
     "--set",
@@ -58,6 +60,48 @@ device_option = click.option(
     show_default=True,
     help="Where to compute: on the accelerator if there is one, or on the CPU.",
 )
+
+
+mesh_option = click.option(
+    "--mesh",
+    "mesh_sizes",
+    metavar="AXIS=N,...",
+    help="How processes share the work, such as shard=8,lat=2,lon=2,tensor=4; batches (replica) "
+    "are shared by the rest.",
+)
+
+
+def parse_sizes(text: str) -> dict[str, int]:
+    """Return the sizes of the axes of a mesh, by name.
+
+    Raises:
+        ValueError: Where the text is something else, or a size is not positive.
+
+    Examples:
+        >>> parse_sizes("replica=4,shard=8")
+        {'replica': 4, 'shard': 8}
+    """
+    items = [item.partition("=") for item in text.split(",")]
+    if not all(sign and size.strip().isdigit() and int(size) for _, sign, size in items):
+        raise ValueError(f"--mesh: expected sizes such as replica=4,shard=8, got {text!r}")
+    return {axis.strip(): int(size) for axis, _, size in items}
+
+
+def parse_mesh(text: str | None) -> Mesh:
+    """Return the mesh of a training: what is not named is 1, batches are shared by the rest.
+
+    Raises:
+        ValueError: Where the text names another axis, or is something else.
+
+    Examples:
+        >>> parse_mesh("tensor=2,lat=2").filled(8).sizes
+        (2, 1, 2, 1, 2)
+    """
+    named = {} if text is None else parse_sizes(text)
+    unknown = sorted(set(named) - set(MESH_AXES))
+    if unknown:
+        raise ValueError(f"--mesh: expected axes among {', '.join(MESH_AXES)}, got {unknown}")
+    return Mesh({"replica": -1} | {axis: named.get(axis, 1) for axis in MESH_AXES[1:]} | named)
 
 
 def parse_assignments(items: Sequence[str]) -> dict[str, str]:

@@ -16,6 +16,9 @@ Spatial mixing is linear attention with a local convolution, temporal mixing loo
 one location only, so every frame costs O(tokens). History tokens never enter the trunk: a long
 history costs its embedding, and the encoder's outlook is one more frame for the trunk to look at.
 
+On a mesh of ranks a process holds a rectangle of every field (`field_share`, axes lat and lon) and
+some heads of every block (`heads_cut`, axis tensor); the same numbers come out as on one process.
+
 Source: Karras et al. (2022), eq. 7, https://arxiv.org/abs/2206.00364; block and noise gates after
 STORM, https://arxiv.org/abs/2604.16590, section III; a deterministic mean with a generative
 residual as in Mardani et al. (2025), CorrDiff, https://arxiv.org/abs/2309.15214.
@@ -38,9 +41,12 @@ from stormda.attention import (
     StormBlock,
     noise_embedding,
 )
-from stormda.grid import Grid, Patching, grid_features
+from stormda.grid import Grid, grid_features
 from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig
+from stormda.parallel import Communicator, SelfComm, StartedMesh
 from stormda.storm.config import StormConfig
+from stormda.storm.field_share import FieldShare
+from stormda.storm.heads_cut import cut_block, cut_history
 from stormda.storm.modes import ModeCovariance
 
 CLOCK_FEATURES = 6
@@ -80,6 +86,11 @@ class StormNetwork(nn.Module):
         grid: Where the fields live; its geometry enters as token features.
         valid: Where a field exists at all (the sea, for waves), bool
             (variables, rows, cols); None for everywhere. Elsewhere the fields are zero.
+        mesh: Ranks that share the fields (axes `lat` and `lon`) and the heads (axis `tensor`);
+            None for one process. Fields are then the cells of `share.cut`.
+
+    Raises:
+        ValueError: If `valid` does not fit the grid, or the grid or the heads not the mesh.
 
     Examples:
         >>> from stormda.grid import PlaneGrid
@@ -95,8 +106,16 @@ class StormNetwork(nn.Module):
     features: Tensor
     weight: Tensor
     valid: Tensor | None
+    here: Tensor | None
 
-    def __init__(self, config: StormConfig, grid: Grid, *, valid: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: StormConfig,
+        grid: Grid,
+        *,
+        valid: Tensor | None = None,
+        mesh: StartedMesh | None = None,
+    ) -> None:
         super().__init__()
         expected = (len(config.variables), *grid.shape)
         if valid is not None and (tuple(valid.shape) != expected or valid.dtype != torch.bool):
@@ -105,9 +124,10 @@ class StormNetwork(nn.Module):
                 f"{tuple(valid.shape)}"
             )
         self.config, self.grid = config, grid
-        self.patching = Patching(grid, patch=config.patch)
+        self.share = FieldShare(grid, config.patch, mesh)
+        self.patching = self.share.patching
         self.shape = self.patching.token_shape
-        features = torch.as_tensor(grid_features(self.patching), dtype=torch.float32)
+        features = torch.as_tensor(grid_features(self.share.whole), dtype=torch.float32)
         tokens = TokenizerConfig(
             variables=config.variables,
             patch=config.patch,
@@ -119,10 +139,13 @@ class StormNetwork(nn.Module):
         self.history_tokens = Tokenizer(tokens)
         self.fields = Detokenizer(tokens)
         self.forecast = Detokenizer(tokens)
-        weight = torch.as_tensor(self.patching.weights, dtype=torch.float32)
-        self.register_buffer("features", features, persistent=False)
-        self.register_buffer("weight", weight / weight.mean(), persistent=False)
+        weight = torch.as_tensor(self.share.whole.weights, dtype=torch.float32)
+        cut = self.share.cut_tokens
+        self.register_buffer("features", cut(features), persistent=False)
+        self.register_buffer("weight", cut(weight / weight.mean()), persistent=False)
         self.register_buffer("valid", valid)
+        here = None if valid is None else self.share.cut(valid)
+        self.register_buffer("here", here, persistent=False)
         self.frame = nn.Parameter(0.02 * torch.randn(config.history + 1, config.width))
         self.level = ScalarEmbedding(len(config.variables), config.width)
         self.noise = ScalarEmbedding(1, config.width)
@@ -132,6 +155,8 @@ class StormNetwork(nn.Module):
             heads=config.heads,
             mixer=config.mixer,
             mlp_ratio=config.mlp_ratio,
+            tile=config.tile,
+            halo=config.halo,
             periodic=grid.periodic,
         )
         self.modes = ModeCovariance(config.modes, expected) if config.modes else None
@@ -143,6 +168,24 @@ class StormNetwork(nn.Module):
         )
         self.modulation = SharedModulation(config.width)
         self.trunk = nn.ModuleList(StormBlock(block) for _ in range(config.depth))
+        self._spread(mesh)
+
+    def _spread(self, mesh: StartedMesh | None) -> None:
+        """Let every block have its part of the field and of the heads."""
+        tensor: Communicator = SelfComm()
+        if mesh is not None and "tensor" in mesh.mesh.names:
+            tensor = mesh.comm("tensor")
+        sharded = mesh is not None and "shard" in mesh.mesh.names and mesh.size("shard") > 1
+        cut_history(self.keys, self.config.width, tensor, sharded=sharded)
+        for block in self.blocks:
+            cut_block(block, tensor, sharded=sharded)
+            if not self.share.alone:
+                block.spread(self.share)
+
+    @property
+    def blocks(self) -> list[StormBlock]:
+        """Return the blocks, those of the encoder first."""
+        return [*self.encoder, *self.trunk]
 
     def encode(self, history: Tensor, level: Tensor, clock: Tensor | None = None) -> Encoded:
         """Turn the past into keys and values.
@@ -157,7 +200,7 @@ class StormNetwork(nn.Module):
             ValueError: Where a shape does not fit the config.
         """
         b = history.shape[0]
-        expected = (b, self.config.history, len(self.config.variables), *self.grid.shape)
+        expected = (b, self.config.history, len(self.config.variables), *self.patching.grid.shape)
         if tuple(history.shape) != expected:
             raise ValueError(f"history: expected {expected}, got {tuple(history.shape)}")
         condition = self.level(torch.log(level + 1e-3))
@@ -177,14 +220,15 @@ class StormNetwork(nn.Module):
         outlook = self.keys((tokens + self.frame[-1])[:, None])
         keys = torch.cat([past.keys, outlook.keys], 2)
         values = torch.cat([past.values, outlook.values], 2)
-        forecast = self._fields(self.forecast, tokens, history)
+        forecast = self._fields(self.forecast, tokens, history).clone()  # FSDP2 wants no views
         keys_and_values = HistoryKeys(keys, values)
         if self.modes is None:
             size = torch.full_like(level[:, 0], DEPARTURE)
             return Encoded(keys_and_values, condition, forecast, size, None)
         rho = self.modes.known(level)
         variance = self.modes.variance(rho)
-        forecast = forecast + self.modes.reversion(history[:, -1], rho)
+        newest = self.share.joined(history[:, -1])
+        forecast = forecast + self.share.cut(self.modes.reversion(newest, rho))
         size = self.modes.size(variance).detach()
         return Encoded(keys_and_values, condition, forecast, size, variance)
 
@@ -201,7 +245,7 @@ class StormNetwork(nn.Module):
         total = torch.sqrt(size**2 + scale**2)
         residual = self.residual(d / total, torch.log(sigma), past)
         estimate = self._gaussian(d, sigma, past) + scale * size / total * residual
-        return estimate if self.valid is None else estimate * self.valid
+        return estimate if self.here is None else estimate * self.here
 
     def _gaussian(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return the expected departure, were departures Gaussian."""
@@ -209,7 +253,7 @@ class StormNetwork(nn.Module):
             size, scale = past.size[:, None, None, None], sigma[:, None, None, None]
             return (size / torch.sqrt(size**2 + scale**2)) ** 2 * d
         with torch.autocast(d.device.type, enabled=False):
-            return self.modes.denoise(d, sigma, past.variance)
+            return self.share.cut(self.modes.denoise(self.share.joined(d), sigma, past.variance))
 
     def uncertainty(self, past: Encoded) -> Tensor:
         """Return the typical size of a departure at every point, before anything is observed.
@@ -218,8 +262,8 @@ class StormNetwork(nn.Module):
         """
         if self.modes is None or past.variance is None:
             size = past.size[:, None, None, None]
-            return size.expand(-1, len(self.config.variables), *self.grid.shape)
-        return self.modes.pointwise(past.variance).sqrt()
+            return size.expand(-1, len(self.config.variables), *self.patching.grid.shape)
+        return self.share.cut(self.modes.pointwise(past.variance)).sqrt()
 
     def residual(self, d: Tensor, log_sigma: Tensor, past: Encoded) -> Tensor:
         """Return F: the trunk between the tokenizer and the detokenizer."""
@@ -240,11 +284,11 @@ class StormNetwork(nn.Module):
     def _fields(self, detokenizer: Detokenizer, tokens: Tensor, like: Tensor) -> Tensor:
         fields: Tensor = detokenizer(tokens, self.config.variables, patching=self.patching)
         fields = fields.to(like.dtype)
-        return fields if self.valid is None else fields * self.valid
+        return fields if self.here is None else fields * self.here
 
     def compile_blocks(self) -> None:
         """Compile every block by itself, which is quicker to do than the whole and as fast."""
-        for block in (*self.encoder, *self.trunk):
+        for block in self.blocks:
             block.compile(dynamic=False)
 
     def _tokens(self, tokenizer: Tokenizer, fields: Tensor) -> Tensor:
@@ -252,7 +296,7 @@ class StormNetwork(nn.Module):
             fields,
             self.config.variables,
             patching=self.patching,
-            mask=self.valid,
+            mask=self.here,
             static=self.features,
         )
         return tokens
