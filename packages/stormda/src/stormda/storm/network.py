@@ -42,6 +42,7 @@ from stormda.grid import Grid, Patching, grid_features
 from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig
 from stormda.storm.config import StormConfig
 from stormda.storm.modes import ModeCovariance
+from stormda.storm.token_layout import has_poles, neighbourhood, rows_and_columns
 
 CLOCK_FEATURES = 6
 """Sines and cosines of the year, the UTC day and the local solar day (`time_features`)."""
@@ -63,7 +64,7 @@ class Encoded:
     """Embedding of the history's error and of the calendar, (batch, width)."""
 
     forecast: Tensor
-    """Conditional mean of the normalised increment, (batch, variables, rows, cols)."""
+    """Conditional mean of the normalised increment, (batch, variables, *grid.shape)."""
 
     size: Tensor
     """Typical size s of a departure from it, (batch,)."""
@@ -77,9 +78,14 @@ class StormNetwork(nn.Module):
 
     Args:
         config: The sizes.
-        grid: Where the fields live; its geometry enters as token features.
+        grid: Where the fields live; its geometry enters as token features. Tokens mix with their
+            neighbours by rows and columns, on a globe also over the poles, or, where the grid is a
+            list of cells, by the table of `Patching.neighbours`; the weights are the same.
         valid: Where a field exists at all (the sea, for waves), bool
-            (variables, rows, cols); None for everywhere. Elsewhere the fields are zero.
+            (variables, *grid.shape); None for everywhere. Elsewhere the fields are zero.
+
+    Raises:
+        ValueError: `valid` has another shape, or the mixer has tiles and the grid no rows.
 
     Examples:
         >>> from stormda.grid import PlaneGrid
@@ -106,7 +112,7 @@ class StormNetwork(nn.Module):
             )
         self.config, self.grid = config, grid
         self.patching = Patching(grid, patch=config.patch)
-        self.shape = self.patching.token_shape
+        self.shape = rows_and_columns(self.patching)
         features = torch.as_tensor(grid_features(self.patching), dtype=torch.float32)
         tokens = TokenizerConfig(
             variables=config.variables,
@@ -133,22 +139,24 @@ class StormNetwork(nn.Module):
             mixer=config.mixer,
             mlp_ratio=config.mlp_ratio,
             periodic=grid.periodic,
+            poles=has_poles(self.patching),
         )
+        around = neighbourhood(self.patching)
         self.modes = ModeCovariance(config.modes, expected) if config.modes else None
         inner = replace(block, temporal=False)
         self.keys = HistoryProjection(config.width, config.heads)
         self.encoder_modulation = SharedModulation(config.width)
         self.encoder = nn.ModuleList(
-            StormBlock(inner if i else block) for i in range(config.encoder_depth)
+            StormBlock(inner if i else block, around=around) for i in range(config.encoder_depth)
         )
         self.modulation = SharedModulation(config.width)
-        self.trunk = nn.ModuleList(StormBlock(block) for _ in range(config.depth))
+        self.trunk = nn.ModuleList(StormBlock(block, around=around) for _ in range(config.depth))
 
     def encode(self, history: Tensor, level: Tensor, clock: Tensor | None = None) -> Encoded:
         """Turn the past into keys and values.
 
         Args:
-            history: Normalised frames z, oldest first, (batch, history, variables, rows, cols).
+            history: Normalised frames z, oldest first, (batch, history, variables, *grid.shape).
             level: Expected error of the last frame, in standard deviations of each variable,
                 (batch, variables); 0 where the past is known exactly.
             clock: Calendar features of the present, (batch, 6), where the config asks for them.
@@ -165,7 +173,7 @@ class StormNetwork(nn.Module):
             if clock is None:
                 raise ValueError("clock: expected calendar features, got None")
             condition = condition + self.clock(clock)
-        frames = self._tokens(self.history_tokens, rearrange(history, "b k v y x -> (b k) v y x"))
+        frames = self._tokens(self.history_tokens, history.flatten(0, 1))
         frames = rearrange(frames, "(b k) n d -> b k n d", b=b) + self.frame[:-1, None]
         past = self.keys(frames)
         modulation = self.encoder_modulation(condition)
@@ -192,12 +200,12 @@ class StormNetwork(nn.Module):
         """Return D(d; sigma, past), the expected departure from the forecast.
 
         Args:
-            d: Noisy departures, (batch, variables, rows, cols).
+            d: Noisy departures, (batch, variables, *grid.shape).
             sigma: Noise level, a scalar or (batch,).
             past: From `encode`.
         """
         sigma = sigma.to(d.dtype).expand(d.shape[0])
-        scale, size = sigma[:, None, None, None], past.size[:, None, None, None]
+        scale, size = beside(sigma, d), beside(past.size, d)
         total = torch.sqrt(size**2 + scale**2)
         residual = self.residual(d / total, torch.log(sigma), past)
         estimate = self._gaussian(d, sigma, past) + scale * size / total * residual
@@ -206,7 +214,7 @@ class StormNetwork(nn.Module):
     def _gaussian(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return the expected departure, were departures Gaussian."""
         if self.modes is None or past.variance is None:
-            size, scale = past.size[:, None, None, None], sigma[:, None, None, None]
+            size, scale = beside(past.size, d), beside(sigma, d)
             return (size / torch.sqrt(size**2 + scale**2)) ** 2 * d
         with torch.autocast(d.device.type, enabled=False):
             return self.modes.denoise(d, sigma, past.variance)
@@ -214,11 +222,10 @@ class StormNetwork(nn.Module):
     def uncertainty(self, past: Encoded) -> Tensor:
         """Return the typical size of a departure at every point, before anything is observed.
 
-        In normalised increments, (batch, variables, rows, cols).
+        In normalised increments, (batch, variables, *grid.shape).
         """
         if self.modes is None or past.variance is None:
-            size = past.size[:, None, None, None]
-            return size.expand(-1, len(self.config.variables), *self.grid.shape)
+            return beside(past.size, past.forecast).expand_as(past.forecast)
         return self.modes.pointwise(past.variance).sqrt()
 
     def residual(self, d: Tensor, log_sigma: Tensor, past: Encoded) -> Tensor:
@@ -273,6 +280,16 @@ class ScalarEmbedding(nn.Module):
         features = noise_embedding(values, self.width)
         embedded: Tensor = self.mlp(rearrange(features, "b v d -> b (v d)"))
         return embedded
+
+
+def beside(numbers: Tensor, fields: Tensor) -> Tensor:
+    """Return one number for each sample (batch,) with the dimensions of fields (batch, ...).
+
+    Examples:
+        >>> beside(torch.ones(3), torch.zeros(3, 1, 8)).shape
+        torch.Size([3, 1, 1])
+    """
+    return numbers.reshape(-1, *[1] * (fields.ndim - 1))
 
 
 def parameter_count(module: nn.Module) -> int:
