@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stormda.cli.options import parse_mesh
-from stormda.grid import PlaneGrid, grid
+from stormda.grid import Patching, PlaneGrid, grid
 from stormda.parallel import Mesh, SelfComm, StartedMesh
 from stormda.parallel.placement import Placement
 from stormda.storm import StormConfig, StormNetwork, Trainer, TrainingConfig
@@ -87,13 +87,13 @@ def test_a_mesh_that_does_not_fit_is_refused(on: object, mesh: StartedMesh, mess
 def test_every_pass_of_every_rank_has_a_sample() -> None:
     network = StormNetwork(CONFIG, PlaneGrid((8, 8), spacing_m=(1.0, 1.0)))
     message = r"^batch: expected at least 6, a sample for each of 3 passes of 2 ranks, got 5$"
+    config = TrainingConfig(batch=5, passes=3)
     with pytest.raises(ValueError, match=message):
-        config = TrainingConfig(batch=5, passes=3)
         Trainer(network, None, config, mesh=on_paper(replica=2))
 
 
 def test_a_field_that_is_all_here_is_not_touched() -> None:
-    share = FieldShare(grid("15deg"), (2, 2))
+    share = FieldShare(Patching(grid("15deg"), (2, 2)))
     x = torch.rand(3, 12, 24)
     assert share.alone
     assert share.cut(x) is x

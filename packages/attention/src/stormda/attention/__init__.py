@@ -32,6 +32,7 @@ from stormda.attention.mixers import (
     LocalMixing,
     Mixer,
 )
+from stormda.attention.neighbours import Neighbourhood, compass_shares, neighbour_local
 from stormda.attention.noise import NoiseGate, SharedModulation, noise_embedding
 from stormda.attention.norm import HeadNorm, rms_norm
 from stormda.attention.sequence import Sink, Source
@@ -65,6 +66,7 @@ __all__ = [
     "LinearState",
     "LocalMixing",
     "Mixer",
+    "Neighbourhood",
     "NoiseGate",
     "Reduce",
     "SharedModulation",
@@ -83,6 +85,7 @@ __all__ = [
     "Tiling",
     "absorbed_attention",
     "backend_report",
+    "compass_shares",
     "decay_scan",
     "depthwise_local",
     "elu1",
@@ -90,6 +93,7 @@ __all__ = [
     "hedgehog",
     "latent_attention",
     "linear_attention",
+    "neighbour_local",
     "noise_embedding",
     "relu",
     "rms_norm",

@@ -27,6 +27,7 @@ from stormda.attention.mixers import (
     LocalMixing,
     Mixer,
 )
+from stormda.attention.neighbours import Neighbourhood
 from stormda.attention.noise import NoiseGate
 from stormda.attention.spread import Spread
 from stormda.attention.state import LinearState
@@ -152,6 +153,14 @@ class StormBlock(nn.Module):
 
     All branches end in a projection that starts at zero: a new block is the identity.
 
+    Args:
+        config: The shape.
+        around: The neighbours of each token, where tokens have no rows and columns; their shape is
+            then `(n, 1)`.
+
+    Raises:
+        ValueError: A neighbourhood, and a mixer of tiles, which are rows and columns.
+
     Examples:
         >>> from stormda.attention import HistoryProjection, SharedModulation, noise_embedding
         >>> config = BlockConfig(width=64, heads=2)
@@ -163,12 +172,14 @@ class StormBlock(nn.Module):
         torch.Size([1, 12, 64])
     """
 
-    def __init__(self, config: BlockConfig) -> None:
+    def __init__(self, config: BlockConfig, *, around: Neighbourhood | None = None) -> None:
         super().__init__()
         width, hidden = config.width, round(config.mlp_ratio * config.width)
         self.config = config
         self.table = nn.Parameter(torch.zeros(6, width))
         self.mix = MIXERS[config.mixer](config)
+        if around is not None:
+            self._look_around(around)
         self.mix_gate = NoiseGate(width, start=0.9)
         if config.temporal:
             self.cross = TemporalCrossAttention(width, config.heads)
@@ -219,6 +230,17 @@ class StormBlock(nn.Module):
         for part in self.mix.modules():
             if isinstance(part, GatedMixer | DepthwiseLocal):
                 part.spread = over
+
+    def _look_around(self, around: Neighbourhood) -> None:
+        """Let the local branch read a table of neighbours."""
+        if "tile" in self.config.mixer:
+            raise ValueError(
+                "mixer: expected one without tiles as the tokens have no rows and columns, "
+                f"got {self.config.mixer}"
+            )
+        for module in list(self.modules()):
+            if isinstance(module, DepthwiseLocal):
+                module.around = around
 
     def summarize(
         self, x: Tensor, modulation: Tensor, *, weight: Tensor | None = None

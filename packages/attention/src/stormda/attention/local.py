@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stormda.attention.arguments import check_shape
+from stormda.attention.neighbours import Neighbourhood
 from stormda.attention.spread import Spread
 
 
@@ -87,7 +88,7 @@ def check_poles(poles: bool, periodic: tuple[bool, bool]) -> None:
 
 
 class DepthwiseLocal(nn.Module):
-    """`depthwise_local` with learned kernels.
+    """`depthwise_local` with learned kernels; `neighbour_local` where it is given a neighbourhood.
 
     Examples:
         >>> DepthwiseLocal(8, periodic=(False, True))(torch.rand(2, 12, 8), shape=(3, 4)).shape
@@ -101,11 +102,15 @@ class DepthwiseLocal(nn.Module):
         super().__init__()
         check_poles(poles, periodic)
         self.periodic, self.poles = periodic, poles
+        self.around: Neighbourhood | None = None
         self.kernel = nn.Parameter(torch.empty(width, 1, 3, 3))
         nn.init.kaiming_uniform_(self.kernel, a=math.sqrt(5))
 
     def forward(self, x: Tensor, *, shape: tuple[int, int]) -> Tensor:
         """Return the tokens `(b, n, D)` mixed with their neighbours on the grid `shape`."""
+        if self.around is not None:
+            mixed: Tensor = self.around(x, self.kernel)
+            return mixed
         if self.spread is not None:
             check_shape(x.shape[-2], shape)
             field = self.spread.around(rearrange(x, "b (y x) d -> b y x d", y=shape[0]))

@@ -19,7 +19,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from stormda.grid import Grid, Patching, PlaneGrid
+from stormda.grid import Patching, PlaneGrid
 from stormda.parallel import (
     Border,
     Communicator,
@@ -42,8 +42,7 @@ class FieldShare:
     """This process's rectangle of the fields of a grid.
 
     Args:
-        grid: The grid.
-        patch: Rows and columns of a token.
+        patching: How the cells of the whole grid are gathered into tokens.
         mesh: The ranks; None, or a mesh without `lat` and `lon`, for the whole field.
         poles: Whether tokens go on over the poles, as the blocks have it.
 
@@ -52,21 +51,15 @@ class FieldShare:
 
     Examples:
         >>> from stormda.grid import grid
-        >>> share = FieldShare(grid("5deg"), (4, 4))
+        >>> share = FieldShare(Patching(grid("5deg"), (4, 4)))
         >>> share.patching.token_shape, share.cut(torch.zeros(2, 36, 72)).shape
         ((9, 18), torch.Size([2, 36, 72]))
     """
 
     def __init__(
-        self,
-        grid: Grid,
-        patch: tuple[int, int],
-        mesh: StartedMesh | None = None,
-        *,
-        poles: bool = False,
+        self, patching: Patching, mesh: StartedMesh | None = None, *, poles: bool = False
     ) -> None:
-        self.whole = Patching(grid, patch=patch)
-        self.patching = self.whole
+        self.whole = self.patching = patching
         self.comm: Communicator = SelfComm()
         self._tokens: list[int] = []
         axes = [] if mesh is None else [axis for axis in AXES if axis in mesh.mesh.names]
@@ -77,6 +70,7 @@ class FieldShare:
         self._domain = _domain(self.whole, (ranks[0], ranks[1]), poles)
         self._box = self._domain.box(self.comm.rank)
         rows, columns = (s.stop - s.start for s in self._box)
+        patch = patching.patch
         local = PlaneGrid((rows * patch[0], columns * patch[1]), spacing_m=(1.0, 1.0))
         self.patching = Patching(local, patch=patch)
         self._halo = halo_plan(self._domain, self.comm.rank, (1, 1))

@@ -94,7 +94,7 @@ def cut_history(
 
 
 def _fused(layer: nn.Linear, comm: Communicator, blocks: int, *, sharded: bool) -> nn.Module:
-    """Return a whole layer of several blocks, its parameters laid out, or declared, as cut ones."""
+    """Return a whole layer of several blocks, laid out or declared as a cut one is."""
     if sharded:
         return ColumnLinear.of(layer, comm, blocks=blocks)
     declared = Split(dim=0, sizes=(layer.out_features // blocks,), comm=comm, blocks=blocks)

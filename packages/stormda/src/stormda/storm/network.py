@@ -41,13 +41,14 @@ from stormda.attention import (
     StormBlock,
     noise_embedding,
 )
-from stormda.grid import Grid, grid_features
+from stormda.grid import Grid, Patching, grid_features
 from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig
 from stormda.parallel import Communicator, SelfComm, StartedMesh
 from stormda.storm.config import StormConfig
 from stormda.storm.field_share import FieldShare
 from stormda.storm.heads_cut import cut_block, cut_history
 from stormda.storm.modes import ModeCovariance
+from stormda.storm.token_layout import has_poles, neighbourhood, rows_and_columns
 
 CLOCK_FEATURES = 6
 """Sines and cosines of the year, the UTC day and the local solar day (`time_features`)."""
@@ -69,7 +70,7 @@ class Encoded:
     """Embedding of the history's error and of the calendar, (batch, width)."""
 
     forecast: Tensor
-    """Conditional mean of the normalised increment, (batch, variables, rows, cols)."""
+    """Conditional mean of the normalised increment, (batch, variables, *grid.shape)."""
 
     size: Tensor
     """Typical size s of a departure from it, (batch,)."""
@@ -83,14 +84,17 @@ class StormNetwork(nn.Module):
 
     Args:
         config: The sizes.
-        grid: Where the fields live; its geometry enters as token features.
+        grid: Where the fields live; its geometry enters as token features. Tokens mix with their
+            neighbours by rows and columns, on a globe also over the poles, or, where the grid is a
+            list of cells, by the table of `Patching.neighbours`; the weights are the same.
         valid: Where a field exists at all (the sea, for waves), bool
-            (variables, rows, cols); None for everywhere. Elsewhere the fields are zero.
+            (variables, *grid.shape); None for everywhere. Elsewhere the fields are zero.
         mesh: Ranks that share the fields (axes `lat` and `lon`) and the heads (axis `tensor`);
             None for one process. Fields are then the cells of `share.cut`.
 
     Raises:
-        ValueError: If `valid` does not fit the grid, or the grid or the heads not the mesh.
+        ValueError: `valid` has another shape, the mixer has tiles and the grid no rows, or the
+            grid or the heads do not fit the mesh.
 
     Examples:
         >>> from stormda.grid import PlaneGrid
@@ -124,10 +128,11 @@ class StormNetwork(nn.Module):
                 f"{tuple(valid.shape)}"
             )
         self.config, self.grid = config, grid
-        self.share = FieldShare(grid, config.patch, mesh)
+        whole = Patching(grid, patch=config.patch)
+        self.share = FieldShare(whole, mesh, poles=has_poles(whole))
         self.patching = self.share.patching
-        self.shape = self.patching.token_shape
-        features = torch.as_tensor(grid_features(self.share.whole), dtype=torch.float32)
+        self.shape = rows_and_columns(self.patching)
+        features = torch.as_tensor(grid_features(whole), dtype=torch.float32)
         tokens = TokenizerConfig(
             variables=config.variables,
             patch=config.patch,
@@ -139,7 +144,7 @@ class StormNetwork(nn.Module):
         self.history_tokens = Tokenizer(tokens)
         self.fields = Detokenizer(tokens)
         self.forecast = Detokenizer(tokens)
-        weight = torch.as_tensor(self.share.whole.weights, dtype=torch.float32)
+        weight = torch.as_tensor(whole.weights, dtype=torch.float32)
         cut = self.share.cut_tokens
         self.register_buffer("features", cut(features), persistent=False)
         self.register_buffer("weight", cut(weight / weight.mean()), persistent=False)
@@ -158,16 +163,18 @@ class StormNetwork(nn.Module):
             tile=config.tile,
             halo=config.halo,
             periodic=grid.periodic,
+            poles=has_poles(whole),
         )
+        around = neighbourhood(whole)
         self.modes = ModeCovariance(config.modes, expected) if config.modes else None
         inner = replace(block, temporal=False)
         self.keys = HistoryProjection(config.width, config.heads)
         self.encoder_modulation = SharedModulation(config.width)
         self.encoder = nn.ModuleList(
-            StormBlock(inner if i else block) for i in range(config.encoder_depth)
+            StormBlock(inner if i else block, around=around) for i in range(config.encoder_depth)
         )
         self.modulation = SharedModulation(config.width)
-        self.trunk = nn.ModuleList(StormBlock(block) for _ in range(config.depth))
+        self.trunk = nn.ModuleList(StormBlock(block, around=around) for _ in range(config.depth))
         self._spread(mesh)
 
     def _spread(self, mesh: StartedMesh | None) -> None:
@@ -191,7 +198,7 @@ class StormNetwork(nn.Module):
         """Turn the past into keys and values.
 
         Args:
-            history: Normalised frames z, oldest first, (batch, history, variables, rows, cols).
+            history: Normalised frames z, oldest first, (batch, history, variables, *grid.shape).
             level: Expected error of the last frame, in standard deviations of each variable,
                 (batch, variables); 0 where the past is known exactly.
             clock: Calendar features of the present, (batch, 6), where the config asks for them.
@@ -208,7 +215,7 @@ class StormNetwork(nn.Module):
             if clock is None:
                 raise ValueError("clock: expected calendar features, got None")
             condition = condition + self.clock(clock)
-        frames = self._tokens(self.history_tokens, rearrange(history, "b k v y x -> (b k) v y x"))
+        frames = self._tokens(self.history_tokens, history.flatten(0, 1))
         frames = rearrange(frames, "(b k) n d -> b k n d", b=b) + self.frame[:-1, None]
         past = self.keys(frames)
         modulation = self.encoder_modulation(condition)
@@ -236,12 +243,12 @@ class StormNetwork(nn.Module):
         """Return D(d; sigma, past), the expected departure from the forecast.
 
         Args:
-            d: Noisy departures, (batch, variables, rows, cols).
+            d: Noisy departures, (batch, variables, *grid.shape).
             sigma: Noise level, a scalar or (batch,).
             past: From `encode`.
         """
         sigma = sigma.to(d.dtype).expand(d.shape[0])
-        scale, size = sigma[:, None, None, None], past.size[:, None, None, None]
+        scale, size = beside(sigma, d), beside(past.size, d)
         total = torch.sqrt(size**2 + scale**2)
         residual = self.residual(d / total, torch.log(sigma), past)
         estimate = self._gaussian(d, sigma, past) + scale * size / total * residual
@@ -250,7 +257,7 @@ class StormNetwork(nn.Module):
     def _gaussian(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return the expected departure, were departures Gaussian."""
         if self.modes is None or past.variance is None:
-            size, scale = past.size[:, None, None, None], sigma[:, None, None, None]
+            size, scale = beside(past.size, d), beside(sigma, d)
             return (size / torch.sqrt(size**2 + scale**2)) ** 2 * d
         with torch.autocast(d.device.type, enabled=False):
             return self.share.cut(self.modes.denoise(self.share.joined(d), sigma, past.variance))
@@ -258,11 +265,10 @@ class StormNetwork(nn.Module):
     def uncertainty(self, past: Encoded) -> Tensor:
         """Return the typical size of a departure at every point, before anything is observed.
 
-        In normalised increments, (batch, variables, rows, cols).
+        In normalised increments, (batch, variables, *grid.shape).
         """
         if self.modes is None or past.variance is None:
-            size = past.size[:, None, None, None]
-            return size.expand(-1, len(self.config.variables), *self.patching.grid.shape)
+            return beside(past.size, past.forecast).expand_as(past.forecast)
         return self.share.cut(self.modes.pointwise(past.variance)).sqrt()
 
     def residual(self, d: Tensor, log_sigma: Tensor, past: Encoded) -> Tensor:
@@ -317,6 +323,16 @@ class ScalarEmbedding(nn.Module):
         features = noise_embedding(values, self.width)
         embedded: Tensor = self.mlp(rearrange(features, "b v d -> b (v d)"))
         return embedded
+
+
+def beside(numbers: Tensor, fields: Tensor) -> Tensor:
+    """Return one number for each sample (batch,) with the dimensions of fields (batch, ...).
+
+    Examples:
+        >>> beside(torch.ones(3), torch.zeros(3, 1, 8)).shape
+        torch.Size([3, 1, 1])
+    """
+    return numbers.reshape(-1, *[1] * (fields.ndim - 1))
 
 
 def parameter_count(module: nn.Module) -> int:

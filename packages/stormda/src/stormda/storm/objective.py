@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from stormda.storm.field_share import FieldShare
-from stormda.storm.network import StormNetwork
+from stormda.storm.network import StormNetwork, beside
 from stormda.storm.normalization import Normalization
 
 
@@ -135,17 +135,17 @@ def denoising_loss(
     w = (batch.target - batch.history[:, -1]) / normalization.increment
     past = network.encode(batch.history, batch.level, batch.clock)
     departure = (w - past.forecast).detach()
-    scale = sigma[:, None, None, None]
+    scale = beside(sigma, w)
     estimate = network(departure + scale * noise, sigma, past)
-    size = past.size[:, None, None, None]
+    size = beside(past.size, w)
     denoising = (estimate - departure) ** 2 * (1 / size**2 + 1 / scale**2)
     squared: Tensor = denoising + (past.forecast - w) ** 2 / size**2
     if batch.valid is None:
-        loss = squared.mean(dim=(1, 2, 3)) * (squared[0].numel() / share.cells(squared[0]))
+        loss = squared.flatten(1).mean(1) * (squared[0].numel() / share.cells(squared[0]))
     else:
         valid = batch.valid.to(squared).expand_as(squared)
-        count = share.comm.all_reduce(valid.sum(dim=(1, 2, 3)))
-        loss = (squared * valid).sum(dim=(1, 2, 3)) / count.clamp_min(1)
+        known = share.comm.all_reduce(valid.flatten(1).sum(1))
+        loss = (squared * valid).flatten(1).sum(1) / known.clamp_min(1)
     if not variation:
         return loss
     field = batch.history[:, -1] / normalization.increment + past.forecast
@@ -158,10 +158,18 @@ def total_variation(field: Tensor) -> Tensor:
     Args:
         field: (batch, variables, rows, cols).
 
+    Raises:
+        ValueError: The field has no rows and columns.
+
     Examples:
         >>> total_variation(torch.tensor([[[[0.0, 1.0], [0.0, 3.0]]]]))
         tensor([3.])
     """
+    if field.ndim != 4:
+        raise ValueError(
+            "field: expected (batch, variables, rows, cols) for a total variation, "
+            f"got {tuple(field.shape)}"
+        )
     down = field.diff(dim=-2).abs().mean(dim=(1, 2, 3))
     across: Tensor = field.diff(dim=-1).abs().mean(dim=(1, 2, 3))
     return down + across

@@ -67,7 +67,7 @@ class Storm:
 
         Args:
             history: Past frames in physical units, oldest first,
-                (members, history, variables, rows, cols).
+                (members, history, variables, *grid.shape).
             error: Expected error (1 sigma) of the last frame in physical units, (variables,) or
                 (members, variables); 0 where the past is known exactly.
             clock: Calendar features of the present, (6,), where the network uses them.
@@ -77,7 +77,7 @@ class Storm:
         """
         n = self.normalization
         z = n.to_z(history)
-        level = error.to(z) / n.std[:, 0, 0]
+        level = error.to(z) / n.std.flatten()
         level = level.expand(history.shape[0], -1)
         if clock is not None:
             clock = clock.to(z).expand(history.shape[0], -1)
@@ -173,7 +173,7 @@ class Conditioned:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return (variables, rows, cols)."""
+        """Return (variables, *grid.shape)."""
         return tuple(self.last.shape[1:])
 
     @property

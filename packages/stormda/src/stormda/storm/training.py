@@ -174,8 +174,8 @@ class Trainer:
         least = config.passes * samples_comm(self.mesh).size
         if config.batch < least:
             raise ValueError(
-                f"batch: expected at least {least}, a sample for each of {config.passes} passes of "
-                f"{samples_comm(self.mesh).size} ranks, got {config.batch}"
+                f"batch: expected at least {least}, a sample for each of {config.passes} passes "
+                f"of {samples_comm(self.mesh).size} ranks, got {config.batch}"
             )
         if config.recompute:
             recompute(network.blocks)
