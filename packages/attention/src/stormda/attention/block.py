@@ -227,7 +227,7 @@ class StormBlock(nn.Module):
         Args:
             over: How the processes reach each other.
         """
-        for part in self.mix.modules():
+        for part in self.modules():
             if isinstance(part, GatedMixer | DepthwiseLocal):
                 part.spread = over
 

@@ -56,7 +56,7 @@ def depthwise_local(
         field = _over_the_poles(field)
     for dim, ring in enumerate(periodic, start=1):
         field = _wrap(field, dim) if ring else field
-    padding = tuple(0 if full else 1 for full in (periodic[0] or poles, periodic[1]))
+    padding = (int(not (periodic[0] or poles)), int(not periodic[1]))
     return _correlated(field, kernel, padding)
 
 

@@ -135,11 +135,10 @@ class ColumnLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return this rank's outputs: `(..., inputs) -> (..., own outputs)`."""
-        weight, bias = self.weight, self.bias
-        if weight.ndim > 2:
-            weight = blocks_outside(weight)
-            bias = None if bias is None else blocks_outside(bias)
-        return linear(copy_in(x, self.comm), weight, bias)
+        own = [self.weight] if self.bias is None else [self.weight, self.bias]
+        if self.weight.ndim > 2:
+            return linear(copy_in(x, self.comm), *map(blocks_outside, own))
+        return linear(copy_in(x, self.comm), *own)
 
 
 class RowLinear(nn.Module):
@@ -244,7 +243,7 @@ def blocks_outside(x: Tensor) -> Tensor:
 
 def _blocks_inside(x: Tensor, blocks: int) -> Tensor:
     """Undo `blocks_outside`."""
-    return x if blocks == 1 else x.unflatten(0, (blocks, -1)).transpose(0, 1)
+    return x if blocks == 1 else x.reshape(blocks, -1, *x.shape[1:]).transpose(0, 1)
 
 
 def _own(x: Tensor, cut: Split) -> Tensor:

@@ -149,7 +149,8 @@ def part_of(x: Tensor, split: Split | None = None) -> Part:
 def _blocks_inside(x: Tensor, split: Split) -> Tensor:
     if is_sharded(x):
         raise ValueError(f"x: expected blocks that are not sharded, got {split.blocks} that are")
-    return x.unflatten(split.dim, (split.blocks, -1)).transpose(split.dim, split.dim + 1)
+    sizes = (*x.shape[: split.dim], split.blocks, -1, *x.shape[split.dim + 1 :])
+    return x.view(sizes).transpose(split.dim, split.dim + 1)
 
 
 def splits(module: nn.Module) -> dict[str, Split]:

@@ -109,7 +109,7 @@ class FieldShare:
         """Return this process's part of something of all tokens, (n, ...)."""
         if self.alone:
             return x
-        return x.unflatten(0, self.shape)[self._box].flatten(0, 1)
+        return x.reshape(*self.shape, *x.shape[1:])[self._box].flatten(0, 1)
 
     def joined(self, x: Tensor, *, invariant: bool = False) -> Tensor:
         """Return whole fields of everybody's cells: the inverse of `cut`.

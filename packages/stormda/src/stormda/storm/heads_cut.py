@@ -13,11 +13,11 @@ in the layout of the cuts, so that every mesh can take up the checkpoints of any
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from stormda.attention import HistoryProjection, StormBlock
-from stormda.attention.gated import GatedHeads
-from stormda.attention.local import DepthwiseLocal
 from stormda.attention.norm import HeadNorm, rms_norm
 from stormda.parallel import ColumnLinear, Communicator, RowLinear, Split, copy_in
 
@@ -46,12 +46,12 @@ def cut_block(block: StormBlock, comm: Communicator, *, sharded: bool) -> None:
         ValueError: If there are fewer heads than ranks, or the mixer has none.
     """
     mix = block.mix
-    gated = getattr(mix, "gated", None)
-    if comm.size == 1 and isinstance(gated, GatedHeads):
-        gated.qkvg = _fused(gated.qkvg, comm, 4, sharded=sharded)
+    gated: Any = getattr(mix, "gated", None)  # layers change their kind
     if comm.size == 1:
+        if gated is not None:
+            gated.qkvg = _fused(gated.qkvg, comm, 4, sharded=sharded)
         return
-    if not isinstance(gated, GatedHeads) or hasattr(mix, "latents"):
+    if gated is None or hasattr(mix, "latents"):
         raise ValueError(
             "mixer: expected one whose heads can be shared out over the tensor axis, "
             f"got {block.config.mixer}"
@@ -64,13 +64,18 @@ def cut_block(block: StormBlock, comm: Communicator, *, sharded: bool) -> None:
     gated.out = RowLinear.of(gated.out, comm, unit=unit)
     _cut_channels(gated.local, gated.qkvg.splits["weight"])
     if block.config.temporal:
-        cross = block.cross
-        cross.query = ColumnLinear.of(cross.query, comm, unit=unit)
-        cross.q_norm = SharedHeadNorm(cross.q_norm, comm)
-        cross.heads = gated.heads
-        cross.out = RowLinear.of(cross.out, comm, unit=unit)
-    block.mlp[0] = ColumnLinear.of(block.mlp[0], comm)
-    block.mlp[2] = RowLinear.of(block.mlp[2], comm)
+        _cut_cross(block.cross, unit, comm)
+    mlp: Any = block.mlp
+    mlp[0] = ColumnLinear.of(mlp[0], comm)
+    mlp[2] = RowLinear.of(mlp[2], comm)
+
+
+def _cut_cross(cross: Any, unit: int, comm: Communicator) -> None:  # noqa: ANN401
+    """Keep this rank's heads of the attention to the history."""
+    cross.query = ColumnLinear.of(cross.query, comm, unit=unit)
+    cross.q_norm = SharedHeadNorm(cross.q_norm, comm)
+    cross.heads = cross.query.weight.shape[0] // unit
+    cross.out = RowLinear.of(cross.out, comm, unit=unit)
 
 
 def cut_history(
@@ -84,25 +89,27 @@ def cut_history(
         comm: The ranks of the tensor axis.
         sharded: Whether parameters will be sharded further.
     """
+    whole: Any = projection  # layers change their kind
     if comm.size == 1:
-        projection.kv = _fused(projection.kv, comm, 2, sharded=sharded)
+        whole.kv = _fused(whole.kv, comm, 2, sharded=sharded)
         return
-    unit = width // projection.heads
-    projection.kv = ColumnLinear.of(projection.kv, comm, unit=unit, blocks=2)
-    projection.k_norm = SharedHeadNorm(projection.k_norm, comm)
-    projection.heads = projection.kv.weight.shape[0] // unit
+    unit = width // whole.heads
+    whole.kv = ColumnLinear.of(whole.kv, comm, unit=unit, blocks=2)
+    whole.k_norm = SharedHeadNorm(whole.k_norm, comm)
+    whole.heads = whole.kv.weight.shape[0] // unit
 
 
-def _fused(layer: nn.Linear, comm: Communicator, blocks: int, *, sharded: bool) -> nn.Module:
+def _fused(layer: Any, comm: Communicator, blocks: int, *, sharded: bool) -> nn.Module:  # noqa: ANN401
     """Return a whole layer of several blocks, laid out or declared as a cut one is."""
     if sharded:
         return ColumnLinear.of(layer, comm, blocks=blocks)
     declared = Split(dim=0, sizes=(layer.out_features // blocks,), comm=comm, blocks=blocks)
     layer.splits = {"weight": declared, "bias": declared}
-    return layer
+    whole: nn.Module = layer
+    return whole
 
 
-def _cut_channels(local: DepthwiseLocal, cut: Split) -> None:
+def _cut_channels(local: Any, cut: Split) -> None:  # noqa: ANN401
     """Keep the kernels of this rank's channels."""
     mine = local.kernel.detach().split_with_sizes(list(cut.sizes))[cut.comm.rank]
     local.kernel = nn.Parameter(mine.clone())
