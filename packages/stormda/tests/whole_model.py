@@ -72,6 +72,7 @@ CASES = [
     Case("linear on a plane with land", CONFIG, PLANE, land=True),
     Case("tile and linear", replace(CONFIG, mixer="tile+linear"), GLOBE),
     Case("full", replace(CONFIG, mixer="full"), GLOBE),
+    Case("tiles", replace(CONFIG, network_tiles=(2, 2), network_halo=(1, 2)), GLOBE),
     Case("modes", replace(CONFIG, modes=3), PLANE),
 ]
 
@@ -209,6 +210,9 @@ def main(folder: Path) -> None:
     with launch(Mesh({"replica": -1}), **patience) as world:
         meshes = [launch(Mesh(dict.fromkeys(AXES, 1) | m), **patience) for m in MESHES]
         for i, case in enumerate(CASES):
+            if case.config.network_tiles != (1, 1):
+                check_gradients(case, meshes[0])
+                continue
             for mesh in meshes if i == 0 else meshes[i - 1 : i + 2]:
                 check_fields(case, mesh)
                 check_gradients(case, mesh)

@@ -48,6 +48,13 @@ class StormConfig:
     halo: tuple[int, int] = (2, 2)
     """Rows and columns of tokens around a tile that it sees too."""
 
+    network_tiles: tuple[int, int] = (1, 1)
+    """Rows and columns of tiles that encoder and trunk take one by one, each as if it were the
+    whole field, merged at the end (`network_tiles`); (1, 1) for none."""
+
+    network_halo: tuple[int, int] = (2, 2)
+    """Rows and columns of tokens around such a tile that it sees too."""
+
     mlp_ratio: float = 4.0
     """Hidden over model width in the multilayer perceptrons."""
 

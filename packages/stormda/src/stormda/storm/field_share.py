@@ -13,7 +13,8 @@ same thing with nothing to send.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from einops import rearrange
@@ -26,7 +27,6 @@ from stormda.parallel import (
     Domain,
     SelfComm,
     StartedMesh,
-    balanced_sizes,
     by_heads,
     gather,
     gather_invariant,
@@ -67,15 +67,15 @@ class FieldShare:
             return
         self.comm = mesh.comm(*axes)
         ranks = [mesh.size(axis) if axis in axes else 1 for axis in AXES]
-        self._domain = _domain(self.whole, (ranks[0], ranks[1]), poles)
-        self._box = self._domain.box(self.comm.rank)
+        self.domain = _domain(self.whole, (ranks[0], ranks[1]), poles)
+        self._box = self.domain.box(self.comm.rank)
         rows, columns = (s.stop - s.start for s in self._box)
         patch = patching.patch
         local = PlaneGrid((rows * patch[0], columns * patch[1]), spacing_m=(1.0, 1.0))
         self.patching = Patching(local, patch=patch)
-        self._halo = halo_plan(self._domain, self.comm.rank, (1, 1))
+        self._halo = halo_plan(self.domain, self.comm.rank, (1, 1))
         places = torch.arange(math.prod(self.shape)).view(self.shape)
-        boxes = [self._domain.box(rank) for rank in range(self.comm.size)]
+        boxes = [self.domain.box(rank) for rank in range(self.comm.size)]
         self._tokens = [places[box].numel() for box in boxes]
         self._places = torch.cat([places[box].flatten() for box in boxes])
         self._order = torch.argsort(self._places)
@@ -180,7 +180,8 @@ def _domain(patching: Patching, ranks: tuple[int, int], poles: bool) -> Domain:
 
 
 def _sizes(tokens: int, ranks: int, axis: str) -> tuple[int, ...]:
+    """Return how many rows, or columns, of tokens every rank has: those of `TileLayout`."""
     if tokens < ranks:
         raise ValueError(f"mesh: expected at most {tokens} ranks along {axis}, got {ranks}")
-    sizes: Sequence[int] = balanced_sizes(tokens, ranks)
-    return tuple(sizes)
+    ends = [tokens * i // ranks for i in range(ranks + 1)]
+    return tuple(stop - start for start, stop in pairwise(ends))

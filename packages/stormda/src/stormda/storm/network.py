@@ -48,6 +48,7 @@ from stormda.storm.config import StormConfig
 from stormda.storm.field_share import FieldShare
 from stormda.storm.heads_cut import cut_block, cut_history
 from stormda.storm.modes import ModeCovariance
+from stormda.storm.network_tiles import NetworkTiles
 from stormda.storm.token_layout import has_poles, neighbourhood, rows_and_columns
 
 CLOCK_FEATURES = 6
@@ -130,6 +131,7 @@ class StormNetwork(nn.Module):
         self.config, self.grid = config, grid
         whole = Patching(grid, patch=config.patch)
         self.share = FieldShare(whole, mesh, poles=has_poles(whole))
+        self.tiles: NetworkTiles | None = None
         self.patching = self.share.patching
         self.shape = rows_and_columns(self.patching)
         features = torch.as_tensor(grid_features(whole), dtype=torch.float32)
@@ -165,6 +167,9 @@ class StormNetwork(nn.Module):
             periodic=grid.periodic,
             poles=has_poles(whole),
         )
+        if math.prod(config.network_tiles) > 1:
+            self.tiles = NetworkTiles(config, self.share, poles=block.poles)
+            block = replace(block, periodic=(False, False), poles=False)
         around = neighbourhood(whole)
         self.modes = ModeCovariance(config.modes, expected) if config.modes else None
         inner = replace(block, temporal=False)
@@ -186,8 +191,13 @@ class StormNetwork(nn.Module):
         cut_history(self.keys, self.config.width, tensor, sharded=sharded)
         for block in self.blocks:
             cut_block(block, tensor, sharded=sharded)
-            if not self.share.alone:
+            if not self.share.alone and self.tiles is None:
                 block.spread(self.share)
+        if sharded and self.tiles is not None and self.share.alone:
+            raise ValueError(
+                "mesh: expected a tile for every rank of lat x lon where parameters are sharded, "
+                f"got {self.config.network_tiles} tiles on one"
+            )
 
     @property
     def blocks(self) -> list[StormBlock]:
@@ -219,11 +229,7 @@ class StormNetwork(nn.Module):
         frames = rearrange(frames, "(b k) n d -> b k n d", b=b) + self.frame[:-1, None]
         past = self.keys(frames)
         modulation = self.encoder_modulation(condition)
-        tokens = frames[:, -1]
-        for block in self.encoder:
-            tokens = block(
-                tokens, condition, modulation, shape=self.shape, history=past, weight=self.weight
-            )
+        tokens = self._passed(self.encoder, frames[:, -1], condition, modulation, past)
         outlook = self.keys((tokens + self.frame[-1])[:, None])
         keys = torch.cat([past.keys, outlook.keys], 2)
         values = torch.cat([past.values, outlook.values], 2)
@@ -276,16 +282,28 @@ class StormNetwork(nn.Module):
         condition = self.noise(log_sigma[:, None]) + past.condition
         tokens = self._tokens(self.state_tokens, d)
         modulation = self.modulation(condition)
-        for block in self.trunk:
-            tokens = block(
-                tokens,
-                condition,
-                modulation,
-                shape=self.shape,
-                history=past.keys,
-                weight=self.weight,
-            )
+        tokens = self._passed(self.trunk, tokens, condition, modulation, past.keys)
         return self._fields(self.fields, tokens, d)
+
+    def _passed(
+        self,
+        blocks: nn.ModuleList,
+        tokens: Tensor,
+        condition: Tensor,
+        modulation: Tensor,
+        history: HistoryKeys,
+    ) -> Tensor:
+        """Return the tokens after some blocks."""
+        weight = self.weight
+        if self.tiles is not None:
+            return self.tiles(
+                blocks, tokens, condition, modulation, history=history, weight=weight
+            )
+        for block in blocks:
+            tokens = block(
+                tokens, condition, modulation, shape=self.shape, history=history, weight=weight
+            )
+        return tokens
 
     def _fields(self, detokenizer: Detokenizer, tokens: Tensor, like: Tensor) -> Tensor:
         fields: Tensor = detokenizer(tokens, self.config.variables, patching=self.patching)
