@@ -28,7 +28,8 @@ from stormda.parallel import (
 )
 from stormda.storm import Normalization, StormConfig, StormNetwork, Trainer, TrainingConfig
 from stormda.storm.objective import Batch
-from stormda.storm.training import AVERAGE, fill_whole
+from stormda.storm.training import AVERAGE
+from stormda.storm.training_mesh import fill_whole
 
 AXES = ("replica", "shard", "lat", "lon", "tensor")
 MESHES = [

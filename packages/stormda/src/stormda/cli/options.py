@@ -12,7 +12,7 @@ from stormda.cli.output import LOG
 from stormda.parallel import Mesh
 from stormda.storm.config import to_dict
 from stormda.storm.settings import to_toml
-from stormda.storm.training import MESH_AXES
+from stormda.storm.training_mesh import MESH_AXES
 
 set_option = click.option(
     "--set",

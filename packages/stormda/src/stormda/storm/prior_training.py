@@ -32,8 +32,9 @@ from stormda.storm.provenance import provenance
 from stormda.storm.real_recipes import FileRecipe
 from stormda.storm.settings import first_difference, plain, read_settings, write_settings
 from stormda.storm.streams import stream
-from stormda.storm.training import AVERAGE, Progress, Trainer, fill_whole
+from stormda.storm.training import AVERAGE, Progress, Trainer
 from stormda.storm.training_data import TrainingData, load_training_data
+from stormda.storm.training_mesh import fill_whole
 
 PRIOR = "prior.safetensors"
 """Name of the result in the folder of a run."""

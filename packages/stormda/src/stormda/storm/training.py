@@ -23,11 +23,9 @@ import torch
 from torch import Tensor
 
 from stormda.parallel import (
-    Communicator,
     Part,
     PartsCheckpoint,
     StartedMesh,
-    blocks_outside,
     clip_gradients,
     local_of,
     module_parts,
@@ -38,7 +36,6 @@ from stormda.parallel import (
     reduce_gradients,
     restore_training,
     save_parts,
-    shard_parameters,
     splits,
     training_parts,
     whole_gradient_norm,
@@ -46,18 +43,13 @@ from stormda.parallel import (
 from stormda.storm.network import StormNetwork
 from stormda.storm.objective import Batch, NoiseLevels, SampleSource, denoising_loss
 from stormda.storm.streams import stream
+from stormda.storm.training_mesh import forget_gathered, samples_comm, shard_network
 
 _NOISE = 1
 """What a stream of the training is for (`streams`): its noise."""
 
 AVERAGE = "average/"
 """How the names of averaged weights begin in a checkpoint."""
-
-MESH_AXES = ("replica", "shard", "lat", "lon", "tensor")
-"""The axes of a mesh that a training knows, from the outermost to the innermost."""
-
-SAMPLES = ("replica", "shard")
-"""The axes of a mesh that share the samples of a batch."""
 
 Progress = Callable[[int, float], None]
 """Called with (step, loss) after every optimiser step."""
@@ -181,7 +173,7 @@ class Trainer:
             recompute(network.blocks)
         if config.compile:
             network.compile_blocks()
-        _shard(network, self.mesh)
+        shard_network(network, self.mesh)
         self.parameters: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -236,7 +228,7 @@ class Trainer:
             yield
         finally:
             torch._foreach_copy_(own, kept)
-            _forget_gathered(self.network)
+            forget_gathered(self.network)
 
     def averaged_parts(self) -> dict[str, Part]:
         """Return this rank's parts of the averaged weights, by the names of the parameters."""
@@ -375,40 +367,3 @@ class Trainer:
         header, *rows = path.read_text().splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= step]
         path.write_text("\n".join([header, *kept]) + "\n")
-
-
-def samples_comm(mesh: StartedMesh) -> Communicator:
-    """Return the ranks that share the samples of a batch."""
-    return mesh.comm(*(axis for axis in SAMPLES if axis in mesh.mesh.names))
-
-
-def _shard(network: StormNetwork, mesh: StartedMesh) -> None:
-    """Let the ranks of the shard axis keep a part of every parameter each."""
-    if "shard" not in mesh.mesh.names or mesh.size("shard") == 1:
-        return
-    from torch.distributed.fsdp import register_fsdp_forward_method
-
-    shard_parameters(network, mesh, blocks=network.blocks)
-    register_fsdp_forward_method(network, "encode")
-
-
-def _forget_gathered(network: StormNetwork) -> None:
-    """Drop whole parameters that FSDP2 keeps after a forward pass until a backward pass."""
-    reshard = getattr(network, "reshard", None)
-    if reshard is not None:
-        reshard()
-
-
-def fill_whole(network: StormNetwork, checkpoint: PartsCheckpoint, prefix: str) -> StormNetwork:
-    """Give a network of one process the weights that any mesh has saved; return it, for use.
-
-    Args:
-        network: Overwritten in place.
-        checkpoint: With all its parameters.
-        prefix: How their names begin there, such as `AVERAGE`.
-    """
-    with torch.no_grad():
-        for name, p in network.named_parameters():
-            saved = checkpoint.tensor(prefix + name)
-            p.copy_(saved if saved.ndim == p.ndim else blocks_outside(saved))
-    return network.eval().requires_grad_(False)
