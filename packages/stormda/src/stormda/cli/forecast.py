@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from stormda.cli.assimilate import on_device, prior_file
+from stormda.cli.assimilate import prior_file
 from stormda.cli.options import (
     device_option,
     json_option,
@@ -19,7 +19,7 @@ from stormda.cli.options import (
     show_settings,
 )
 from stormda.cli.output import result
-from stormda.cli.running import run_in_steps
+from stormda.cli.running import run_in_steps, sharing_members
 from stormda.io import open_store, sha256
 from stormda.storm.config import override
 from stormda.storm.forecasting import ForecastConfig, forecast_files
@@ -61,24 +61,27 @@ def forecast(
     """Forecast from the end of a history, and write the ensemble to --out.
 
     A history of analyses gives every member its own past. If it is interrupted, the same command
-    goes on after the last frame that was done.
+    goes on after the last frame that was done. Under torchrun, mpirun or srun the processes share
+    the members.
     """
     refuse_existing(out, overwrite=overwrite)
     given = {"steps": steps, "members": members, "seed": seed, "start": start}
     config = ForecastConfig(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     config = override(config, parse_assignments(assignments))
-    path = prior_file(prior_path)
-    prior, store = on_device(Storm.load(path), device), open_store(history)
-    show_settings(config, as_json=as_json)
-    run = partial(
-        forecast_files,
-        prior,
-        store,
-        out,
-        config,
-        inputs=store.sha256() | {str(path): sha256(path)},
-        overwrite=overwrite,
-    )
-    count = run_in_steps(run, "frame", as_json=as_json)
-    done = {"complete": True, "frames": count, "forecast": out}
-    result(f"{count} frames\nwrote {out}", done, as_json=as_json)
+    with sharing_members(device) as mesh:
+        path = prior_file(prior_path)
+        prior, store = Storm.load(path).to(mesh.device), open_store(history)
+        show_settings(config, as_json=as_json)
+        run = partial(
+            forecast_files,
+            prior,
+            store,
+            out,
+            config,
+            inputs=store.sha256() | {str(path): sha256(path)},
+            overwrite=overwrite,
+            comm=mesh.world,
+        )
+        count = run_in_steps(run, "frame", as_json=as_json, comm=mesh.world)
+        done = {"complete": True, "frames": count, "forecast": out}
+        result(f"{count} frames\nwrote {out}", done, as_json=as_json)

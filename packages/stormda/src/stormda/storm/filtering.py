@@ -8,7 +8,7 @@ they are expected to be, which the network is told, follows from the spread of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,7 +104,7 @@ def sample_present(
     now: PhysicalDenoiser,
     observation: Observation | None,
     *,
-    members: int,
+    members: int | Sequence[int],
     settings: FilterSettings,
     generator: torch.Generator,
 ) -> Tensor:
@@ -113,7 +113,7 @@ def sample_present(
     Args:
         now: The conditionals.
         observation: What is observed [physical units]; None for a forecast.
-        members: How many there are.
+        members: How many there are, or which; the noise of each follows from its number.
         settings: Noise levels and guidance.
         generator: Source of the noise.
 
