@@ -15,6 +15,7 @@ from stormda.parallel import Mesh, SelfComm, StartedMesh
 from stormda.parallel.placement import Placement
 from stormda.storm import StormConfig, StormNetwork, Trainer, TrainingConfig
 from stormda.storm.field_share import FieldShare
+from stormda.storm.training_mesh import MESH_AXES
 
 
 class Of(SelfComm):
@@ -113,4 +114,4 @@ def test_a_field_that_is_all_here_is_not_touched() -> None:
 )
 def test_a_mesh_is_said_in_words(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        parse_mesh(text)
+        parse_mesh(text, MESH_AXES)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from stormda.assimilation import DiagonalError, Observation
 from stormda.grid import Grid, PlaneGrid, grid
 from stormda.parallel import (
     Mesh,
@@ -26,10 +27,18 @@ from stormda.parallel import (
     splits,
     whole_gradient_norm,
 )
-from stormda.storm import Normalization, StormConfig, StormNetwork, Trainer, TrainingConfig
+from stormda.storm import (
+    Normalization,
+    Storm,
+    StormConfig,
+    StormNetwork,
+    Trainer,
+    TrainingConfig,
+)
+from stormda.storm.filtering import FilterSettings, sample_present
 from stormda.storm.objective import Batch
 from stormda.storm.training import AVERAGE
-from stormda.storm.training_mesh import fill_whole
+from stormda.storm.training_mesh import fill_whole, take_up
 
 AXES = ("replica", "shard", "lat", "lon", "tensor")
 MESHES = [
@@ -195,6 +204,34 @@ def check_steps(case: Case, mesh: StartedMesh, other: StartedMesh, folder: Path)
         assert_close(p, mean, rtol=1e-8, atol=1e-9)
 
 
+def check_sampling(case: Case, mesh: StartedMesh, folder: Path) -> None:
+    """Guided samples of a network that ranks share are those of one process, on all of them."""
+    one = Storm(trained(case).eval().requires_grad_(False), Noise.normalization, 6.0)
+    path = folder / "prior.safetensors"
+    if mesh.rank == 0:
+        one.save(path, dtype=torch.float64)
+    mesh.world.barrier()
+    many = Storm.load(path, mesh=mesh)
+    many.network.double()
+    take_up(many.network, one.network.state_dict())
+    past = Noise(case).batch(0, 2).history
+    seen = torch.arange(0, past[0, 0].numel(), 5)
+    y = torch.ones(len(seen), dtype=torch.float64)
+    observation = Observation(y, lambda x: x.flatten(1)[:, seen], DiagonalError(0.5))
+
+    def sampled(prior: Storm) -> Tensor:
+        now = prior.given(past, error=torch.tensor([0.1, 0.2], dtype=torch.float64))
+        return sample_present(
+            now,
+            observation,
+            members=2,
+            settings=FilterSettings(steps=3),
+            generator=torch.Generator().manual_seed(6),
+        )
+
+    assert_close(sampled(many), sampled(one), rtol=1e-8, atol=1e-8)
+
+
 def check_fields(case: Case, mesh: StartedMesh) -> None:
     """What is cut and joined again is what it was, and so are its gradients."""
     share = network(case, mesh).share
@@ -218,6 +255,7 @@ def main(folder: Path) -> None:
                 check_fields(case, mesh)
                 check_gradients(case, mesh)
             (folder / str(i)).mkdir(parents=True, exist_ok=True)
+            check_sampling(case, meshes[i % 3], folder / str(i))
             here, there = meshes[i], meshes[(i + 3) % len(meshes)]
             check_steps(case, here, there, folder / str(i))
         world.world.barrier()

@@ -46,7 +46,7 @@ from stormda.parallel.halo_plan import HaloPlan, halo_plan
 from stormda.parallel.heads import SourceHeads, share_ranks
 from stormda.parallel.interruption import Interruption
 from stormda.parallel.launch import StartedMesh, launch
-from stormda.parallel.layers import ColumnLinear, RowLinear, blocks_outside
+from stormda.parallel.layers import ColumnLinear, RowLinear, blocks_inside, blocks_outside
 from stormda.parallel.layout import Part, Split, local_of, module_parts, part_of, splits
 from stormda.parallel.manifest import DamagedCheckpoint
 from stormda.parallel.mesh import Mesh
@@ -99,6 +99,7 @@ __all__ = [
     "TorchComm",
     "WindowStore",
     "balanced_sizes",
+    "blocks_inside",
     "blocks_outside",
     "broadcast_parameters",
     "by_heads",

@@ -126,11 +126,11 @@ class ColumnLinear(nn.Module):
         part.comm = comm
         cut = Split(dim=0, sizes=unit_sizes(outputs // blocks, unit, comm), comm=comm)
         part.splits = {"weight": cut}
-        part.weight = nn.Parameter(_own(_blocks_inside(layer.weight.detach(), blocks), cut))
+        part.weight = nn.Parameter(_own(blocks_inside(layer.weight.detach(), blocks), cut))
         part.bias = None
         if layer.bias is not None:
             part.splits["bias"] = cut
-            part.bias = nn.Parameter(_own(_blocks_inside(layer.bias.detach(), blocks), cut))
+            part.bias = nn.Parameter(_own(blocks_inside(layer.bias.detach(), blocks), cut))
         return part
 
     def forward(self, x: Tensor) -> Tensor:
@@ -241,8 +241,18 @@ def blocks_outside(x: Tensor) -> Tensor:
     return x.transpose(0, 1).flatten(0, 1)
 
 
-def _blocks_inside(x: Tensor, blocks: int) -> Tensor:
-    """Undo `blocks_outside`."""
+def blocks_inside(x: Tensor, blocks: int) -> Tensor:
+    """Return a parameter of an ordinary fused layer as `ColumnLinear.of` has it.
+
+    Args:
+        x: (blocks x outputs of a block, ...).
+        blocks: How many there are.
+
+    Examples:
+        >>> blocks_inside(torch.tensor([1, 2, 3, 4]), 2)
+        tensor([[1, 3],
+                [2, 4]])
+    """
     return x if blocks == 1 else x.reshape(blocks, -1, *x.shape[1:]).transpose(0, 1)
 
 

@@ -14,6 +14,7 @@ from stormda.cli.options import (
     error_option,
     history_option,
     json_option,
+    mesh_option,
     observed_option,
     overwrite_option,
     parse_assignments,
@@ -52,6 +53,7 @@ from stormda.storm.prior_training import PRIOR
 @click.option("--end", help="Time of the last analysis; by default that of the last observation.")
 @error_option
 @observed_option
+@mesh_option
 @set_option
 @device_option
 @overwrite_option
@@ -67,6 +69,7 @@ def assimilate(
     end: str | None,
     error: float | None,
     observed: tuple[str, ...],
+    mesh_sizes: str | None,
     assignments: tuple[str, ...],
     device: str,
     overwrite: bool,
@@ -76,14 +79,14 @@ def assimilate(
 
     Each member samples the present from its own past and the observations of the present. If it is
     interrupted, the same command goes on after the last cycle that was done. Under torchrun,
-    mpirun or srun the processes share the members.
+    mpirun or srun the processes share the members, or with --mesh also the network.
     """
     refuse_existing(out, overwrite=overwrite)
     given = {"members": members, "seed": seed, "start": start, "end": end}
     config = AssimilationConfig(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     config = override(config, parse_assignments(assignments))
-    with sharing_members(device) as mesh:
-        prior = Storm.load(prior_file(prior_path)).to(mesh.device)
+    with sharing_members(device, mesh_sizes) as mesh:
+        prior = Storm.load(prior_file(prior_path), mesh=mesh).to(mesh.device)
         names = {name: name for name in prior.config.variables} | parse_observed(observed)
         store = open_store(history)
         table = read_observations(observations, variable=list(names.values()), error=error)
@@ -101,7 +104,7 @@ def assimilate(
             observed=names,
             inputs=store.sha256() | {str(path): sha256(path) for path in paths},
             overwrite=overwrite,
-            comm=mesh.world,
+            mesh=mesh,
         )
         outcome = run_in_steps(run, "cycle", as_json=as_json, comm=mesh.world)
         _say(outcome, out, observed=len(table), as_json=as_json)

@@ -12,7 +12,6 @@ from stormda.cli.output import LOG
 from stormda.parallel import Mesh
 from stormda.storm.config import to_dict
 from stormda.storm.settings import to_toml
-from stormda.storm.training_mesh import MESH_AXES
 
 set_option = click.option(
     "--set",
@@ -66,8 +65,8 @@ mesh_option = click.option(
     "--mesh",
     "mesh_sizes",
     metavar="AXIS=N,...",
-    help="How processes share the work, such as shard=8,lat=2,lon=2,tensor=4; batches (replica) "
-    "are shared by the rest.",
+    help="How processes share the work, such as lat=2,lon=2,tensor=4: fields and heads; the rest "
+    "shares batches (replica) or members (member). A training also knows shard: parameters.",
 )
 
 
@@ -87,21 +86,21 @@ def parse_sizes(text: str) -> dict[str, int]:
     return {axis.strip(): int(size) for axis, _, size in items}
 
 
-def parse_mesh(text: str | None) -> Mesh:
-    """Return the mesh of a training: what is not named is 1, batches are shared by the rest.
+def parse_mesh(text: str | None, axes: tuple[str, ...]) -> Mesh:
+    """Return a mesh of some axes: what is not named is 1, but for the first, which fills it.
 
     Raises:
         ValueError: Where the text names another axis, or is something else.
 
     Examples:
-        >>> parse_mesh("tensor=2,lat=2").filled(8).sizes
-        (2, 1, 2, 1, 2)
+        >>> parse_mesh("tensor=2,lat=2", ("replica", "lat", "lon", "tensor")).filled(8).sizes
+        (2, 2, 1, 2)
     """
     named = {} if text is None else parse_sizes(text)
-    unknown = sorted(set(named) - set(MESH_AXES))
+    unknown = sorted(set(named) - set(axes))
     if unknown:
-        raise ValueError(f"--mesh: expected axes among {', '.join(MESH_AXES)}, got {unknown}")
-    return Mesh({"replica": -1} | {axis: named.get(axis, 1) for axis in MESH_AXES[1:]} | named)
+        raise ValueError(f"--mesh: expected axes among {', '.join(axes)}, got {unknown}")
+    return Mesh(dict.fromkeys(axes, 1) | {axes[0]: -1} | named)
 
 
 def parse_assignments(items: Sequence[str]) -> dict[str, str]:

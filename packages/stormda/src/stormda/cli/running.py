@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from stormda.cli import INTERRUPTED
+from stormda.cli.options import parse_mesh
 from stormda.cli.output import LOG, Steps, result
-from stormda.parallel import Communicator, Interruption, Mesh, StartedMesh, launch
+from stormda.parallel import Communicator, Interruption, StartedMesh, launch
+from stormda.storm.training_mesh import SAMPLING_AXES
 
 Outcome = TypeVar("Outcome", covariant=True)
 
@@ -41,16 +43,17 @@ class Interrupted(Protocol):
 
 
 @contextmanager
-def sharing_members(device: str) -> Iterator[StartedMesh]:
+def sharing_members(device: str, sizes: str | None) -> Iterator[StartedMesh]:
     """Start the processes of torchrun, mpirun or srun, if there are, to share an ensemble.
 
     The first speaks; the others are silent but for errors.
 
     Args:
         device: Of the option `--device`.
+        sizes: Of the option `--mesh`.
     """
     chosen = torch.device("cpu") if device == "cpu" else None
-    with launch(Mesh({"member": -1}), device=chosen) as mesh:
+    with launch(parse_mesh(sizes, SAMPLING_AXES), device=chosen) as mesh:
         if mesh.rank == 0:
             yield mesh
             return

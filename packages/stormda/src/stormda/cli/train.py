@@ -26,8 +26,9 @@ from stormda.parallel import Interruption, launch
 from stormda.storm.config import override
 from stormda.storm.frames import grid_of
 from stormda.storm.network import StormNetwork, parameter_count
-from stormda.storm.prior_training import PRIOR, train_on_files
+from stormda.storm.prior_training import PRIOR, fit_prior
 from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
+from stormda.storm.training_mesh import MESH_AXES
 
 
 @click.command(
@@ -85,7 +86,7 @@ def train(
     settings = override(settings, parse_assignments(assignments))
     store = open_store(files[0] if len(files) == 1 else list(files))
     with launch(
-        parse_mesh(mesh_sizes), device=torch.device("cpu") if device == "cpu" else None
+        parse_mesh(mesh_sizes, MESH_AXES), device=torch.device("cpu") if device == "cpu" else None
     ) as mesh:
         if mesh.rank == 0:
             show_settings(settings, as_json=as_json)
@@ -99,7 +100,7 @@ def train(
             def report(step: int, loss: float) -> None:
                 steps.to(step, f"loss {loss:.4f}")
 
-            prior = train_on_files(
+            done = fit_prior(
                 settings,
                 store,
                 out,
@@ -110,8 +111,8 @@ def train(
                 interrupted=interrupted,
             )
         if mesh.rank == 0:
-            _say(out / PRIOR, done=prior is not None, as_json=as_json)
-    if prior is None:
+            _say(out / PRIOR, done=done, as_json=as_json)
+    if not done:
         click.get_current_context().exit(INTERRUPTED)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from stormda.io import EnsembleWriter, ObservationTable, Store
-from stormda.parallel import Communicator, SelfComm
+from stormda.parallel import Communicator, StartedMesh
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import (
     check_history,
@@ -73,7 +73,7 @@ def assimilate_files(
     observed: Mapping[str, str],
     inputs: Mapping[str, str],
     overwrite: bool = False,
-    comm: Communicator | None = None,
+    mesh: StartedMesh | None = None,
     progress: Callable[[int, int, np.datetime64], None] | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Outcome | None:
@@ -89,7 +89,8 @@ def assimilate_files(
         observed: What each variable is called in the table, by the name of the field.
         inputs: SHA-256 of the input files by path, for the record.
         overwrite: Whether an existing output may be replaced.
-        comm: The processes that share the members, all of which call this; the first writes.
+        mesh: The processes that share the members (axis `member`) and the network of `prior` (its
+            other axes), all of which call this; the first writes. None for one.
         progress: Called after every cycle with its number, their count and its time.
         interrupted: Polled after every cycle.
 
@@ -101,15 +102,15 @@ def assimilate_files(
         ValueError: Where history, observations and prior do not fit together, or no observation
             can be used.
     """
-    comm = SelfComm() if comm is None else comm
+    mesh = StartedMesh.alone(axis="member") if mesh is None else mesh
     table, times = observations_of_run(prior, history, table, config, observed)
-    cycler = Cycler(prior, table, times, config, comm)
+    cycler = Cycler(prior, table, times, config, mesh.comm("member"))
     writer = None
-    if comm.rank == 0:
+    if mesh.rank == 0:
         title = "STORM analyses"
         writer = run_writer(prior, history, out, config, inputs, title=title, overwrite=overwrite)
     initial = initial_past(prior, history, times[0], config)
-    done, cycler.past = begun(prior, writer, initial, comm)
+    done, cycler.past = begun(prior, writer, initial, mesh.world)
     for cycle in range(done, len(times)):
         analysis, account, feedback = cycler.step(cycle)
         if writer is not None:
@@ -119,7 +120,7 @@ def assimilate_files(
             progress(cycle + 1, len(times), times[cycle])
         if interrupted() and cycle + 1 < len(times):
             return None
-    return _finish(writer, table, len(times), comm)
+    return _finish(writer, table, len(times), mesh.world)
 
 
 def observations_of_run(

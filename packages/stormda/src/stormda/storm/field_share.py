@@ -105,6 +105,13 @@ class FieldShare:
         )
         return x[..., rows, columns]
 
+    def enter(self, x: Tensor) -> Tensor:
+        """Return this process's cells of fields that all have alike, and whose gradients all want.
+
+        Fields (..., rows, cols), such as the states of a sampler that runs on every process.
+        """
+        return x if self.alone else self.cut(self.comm.copy_in(x))
+
     def cut_tokens(self, x: Tensor) -> Tensor:
         """Return this process's part of something of all tokens, (n, ...)."""
         if self.alone:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stormda.io import ObservationTable, Store, observation_table
-from stormda.parallel import Communicator, SelfComm
+from stormda.parallel import StartedMesh
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import (
     check_history,
@@ -80,7 +80,7 @@ def forecast_files(
     *,
     inputs: Mapping[str, str],
     overwrite: bool = False,
-    comm: Communicator | None = None,
+    mesh: StartedMesh | None = None,
     progress: Callable[[int, int, np.datetime64], None] | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> int | None:
@@ -93,7 +93,8 @@ def forecast_files(
         config: The settings.
         inputs: SHA-256 of the input files by path, for the record.
         overwrite: Whether an existing output may be replaced.
-        comm: The processes that share the members, all of which call this; the first writes.
+        mesh: The processes that share the members (axis `member`) and the network of `prior` (its
+            other axes), all of which call this; the first writes. None for one.
         progress: Called after every frame with its number, their count and its time.
         interrupted: Polled after every frame.
 
@@ -109,14 +110,14 @@ def forecast_files(
     first = history.times[-1] + step if config.start is None else config.start
     times = np.datetime64(first, "s") + np.arange(config.steps) * step
     settings = config.cycling(times[0], step)
-    comm = SelfComm() if comm is None else comm
-    cycler = Cycler(prior, _nothing(prior), times, settings, comm)
+    mesh = StartedMesh.alone(axis="member") if mesh is None else mesh
+    cycler = Cycler(prior, _nothing(prior), times, settings, mesh.comm("member"))
     writer = None
-    if comm.rank == 0:
+    if mesh.rank == 0:
         title = "STORM forecast"
         writer = run_writer(prior, history, out, config, inputs, title=title, overwrite=overwrite)
     initial = initial_past(prior, history, times[0], settings)
-    done, cycler.past = begun(prior, writer, initial, comm)
+    done, cycler.past = begun(prior, writer, initial, mesh.world)
     for cycle in range(done, len(times)):
         fields = named_fields(prior, cycler.step(cycle)[0])
         if writer is not None:

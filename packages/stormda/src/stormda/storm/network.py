@@ -271,11 +271,12 @@ class StormNetwork(nn.Module):
     def uncertainty(self, past: Encoded) -> Tensor:
         """Return the typical size of a departure at every point, before anything is observed.
 
-        In normalised increments, (batch, variables, *grid.shape).
+        In normalised increments, (batch, variables, *grid.shape), whole fields on any mesh.
         """
         if self.modes is None or past.variance is None:
-            return beside(past.size, past.forecast).expand_as(past.forecast)
-        return self.share.cut(self.modes.pointwise(past.variance)).sqrt()
+            shape = (len(self.config.variables), *self.grid.shape)
+            return past.size.view(-1, *[1] * len(shape)).expand(-1, *shape)
+        return self.modes.pointwise(past.variance).sqrt()
 
     def residual(self, d: Tensor, log_sigma: Tensor, past: Encoded) -> Tensor:
         """Return F: the trunk between the tokenizer and the detokenizer."""

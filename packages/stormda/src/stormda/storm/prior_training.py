@@ -89,26 +89,55 @@ def train_on_files(
     folder: Path,
     *,
     device: torch.device,
-    mesh: StartedMesh | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Storm | None:
-    """Train a prior from what a folder holds already.
+    """Train a prior from what a folder holds already, on one process, and return it.
+
+    The arguments are those of `fit_prior`.
+
+    Returns:
+        The prior, or None where `interrupted` stopped the run.
+    """
+    done = fit_prior(
+        recipe,
+        store,
+        folder,
+        device=device,
+        overwrite=overwrite,
+        progress=progress,
+        interrupted=interrupted,
+    )
+    return Storm.load(folder / PRIOR).to(device) if done else None
+
+
+def fit_prior(
+    recipe: FileRecipe,
+    store: Store,
+    folder: Path,
+    *,
+    device: torch.device,
+    mesh: StartedMesh | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train a prior, on any mesh, from what a folder holds already; leave it in the folder.
 
     Args:
         recipe: The settings.
         store: The files.
         folder: For the results; see the module.
         device: Where to compute.
-        mesh: Ranks that train it together, with axes among replica, shard, lat, lon and tensor
-            (see `training`); None for one process. A run may go on on another mesh.
+        mesh: Ranks that train it together, with axes among `training_mesh.MESH_AXES`; None for one
+            process. A run may go on on another mesh.
         overwrite: Whether what an earlier run left in the folder may be removed.
         progress: Called after every step.
         interrupted: Polled after every step.
 
     Returns:
-        The prior, or None where `interrupted` stopped the run.
+        Whether it is finished; False where `interrupted` stopped the run.
 
     Raises:
         FileExistsError: Where the folder holds a finished prior.
@@ -129,18 +158,19 @@ def train_on_files(
         best = Best(recipe, data.validation, trainer, folder)
     watch = _watch(recipe, trainer, best, progress)
     if not trainer.run(progress=watch, interrupted=interrupted):
-        return None
+        return False
     chosen, prefix = (trainer.checkpoint(), AVERAGE) if best is None else (best.checkpoint(), "")
-    whole = fill_whole(_new_network(recipe, data).to(device), chosen, prefix)
-    record = provenance(
-        recipe,
-        inputs=run["inputs"],
-        variables={name: data.units[i] for i, name in enumerate(recipe.network.variables)},
-    )
-    prior = Storm(whole, data.training.normalization, data.step_hours, record)
     if mesh.rank == 0:
+        whole = fill_whole(_new_network(recipe, data), chosen, prefix)
+        record = provenance(
+            recipe,
+            inputs=run["inputs"],
+            variables={name: data.units[i] for i, name in enumerate(recipe.network.variables)},
+        )
+        prior = Storm(whole, data.training.normalization, data.step_hours, record)
         prior.save(folder / PRIOR)
-    return prior
+    mesh.world.barrier()
+    return True
 
 
 def _watch(

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
 from stormda.parallel import (
     Communicator,
     PartsCheckpoint,
     StartedMesh,
+    blocks_inside,
     blocks_outside,
+    module_parts,
     shard_parameters,
 )
 from stormda.storm.network import StormNetwork
 
 MESH_AXES = ("replica", "shard", "lat", "lon", "tensor")
 """The axes of a mesh that a training knows, from the outermost to the innermost."""
+
+SAMPLING_AXES = ("member", "lat", "lon", "tensor")
+"""The axes of a mesh that samples an ensemble."""
 
 SAMPLES = ("replica", "shard")
 """The axes of a mesh that share the samples of a batch."""
@@ -40,6 +48,30 @@ def forget_gathered(network: StormNetwork) -> None:
     reshard = getattr(network, "reshard", None)
     if reshard is not None:
         reshard()
+
+
+def take_up(network: StormNetwork, weights: Mapping[str, Tensor]) -> None:
+    """Give a network on any mesh its part of the weights of a network of one process.
+
+    Args:
+        network: Overwritten in place.
+        weights: Whole tensors of all its parameters and buffers, by name.
+
+    Raises:
+        ValueError: If a name is missing, is too many, or a tensor has another shape.
+    """
+    parts = module_parts(network)
+    if differing := sorted(set(parts) ^ set(weights)):
+        raise ValueError(f"weights: expected those of this version's network, got {differing}")
+    for name, part in parts.items():
+        whole = weights[name]
+        if whole.ndim < len(part.shape):
+            whole = blocks_inside(whole, part.shape[1])
+        if tuple(whole.shape) != part.shape:
+            raise ValueError(
+                f"weights: expected {name} of shape {part.shape}, got {tuple(whole.shape)}"
+            )
+        part.data.copy_(whole[part.box])
 
 
 def fill_whole(network: StormNetwork, checkpoint: PartsCheckpoint, prefix: str) -> StormNetwork:
