@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormda.grid import gaussian_latitudes
+from stormda.grid import Patching, bearings, gaussian_latitudes, grid
 from stormda.grid.sphere import band_area, is_gaussian, latitude_edges, unit_vectors
 
 
@@ -51,3 +51,25 @@ def test_unit_vectors_meet_at_the_seam_and_at_the_poles():
     lon = np.array([-180.0, 180.0, 540.0])
     np.testing.assert_allclose(unit_vectors(np.zeros(3), lon), [[-1, 0, 0]] * 3, atol=1e-15)
     np.testing.assert_allclose(unit_vectors(np.full(3, 90.0), lon), [[0, 0, 1]] * 3, atol=1e-15)
+
+
+def test_bearings_are_those_of_the_tangents():
+    """The direction of a neighbour in the plane of east and north that touches the sphere."""
+    patching = Patching(grid("o16"), patch=(4, 4))
+    (lat, lon), around = patching.centres, patching.neighbours()
+    xyz, (a, b) = unit_vectors(lat, lon), np.radians([lat, lon])
+    east = np.stack([-np.sin(b), np.cos(b), 0 * b], -1)
+    north = np.stack([-np.sin(a) * np.cos(b), -np.sin(a) * np.sin(b), np.cos(a)], -1)
+    found = bearings(lat, lon, around)
+    for i, row in enumerate(around):
+        for angle, j in zip(found[i], row, strict=True):
+            expected = math.atan2(xyz[j] @ east[i], xyz[j] @ north[i]) if j >= 0 else 0.0
+            assert math.isclose(angle, expected, abs_tol=1e-9)
+
+
+def test_everything_lies_south_of_the_north_pole():
+    """And in which direction is a matter of the longitude that the pole is given."""
+    around = np.array([[1, 2], [0, -1], [0, -1]])
+    angle = bearings(np.array([90.0, 80.0, 70.0]), np.array([0.0, 30.0, 200.0]), around)
+    np.testing.assert_allclose(angle[0], np.radians([150.0, -20.0]), atol=1e-12)
+    np.testing.assert_allclose(angle[1:], 0, atol=1e-12)

@@ -16,7 +16,7 @@ from stormda.parallel import (
     part_of,
     recompute,
 )
-from stormda.parallel.layers import unit_sizes
+from stormda.parallel.layers import blocks_outside, unit_sizes
 from stormda.parallel.layout import check_cover
 
 
@@ -57,6 +57,40 @@ def test_the_parts_of_many_ranks_are_the_weights_of_one(
         for name, part in module_parts(own).items():
             assert part.shape == tuple(whole[name].shape)
             assert torch.equal(part.data, whole[name][part.box])
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_that_is_there_is_cut_block_by_block(blocks: int, bias: bool) -> None:
+    """Heads 0 and 1 are rank 0's, head 2 is rank 1's: outputs 0-7 and 8-11 of every block."""
+    torch.manual_seed(0)
+    whole = nn.Linear(5, 12 * blocks, bias=bias, dtype=torch.float64)
+    x = torch.randn(2, 5, dtype=torch.float64)
+    answers = whole(x).unflatten(-1, (blocks, 12)).split([8, 4], -1)
+    for rank, answer in enumerate(answers):
+        part = ColumnLinear.of(whole, Of(rank, 2), unit=4, blocks=blocks)
+        assert_close(part(x), answer.flatten(-2))
+        for name, piece in module_parts(part).items():
+            plain = dict(whole.named_parameters())[name]
+            full = plain if blocks == 1 else plain.unflatten(0, (3, 12)).transpose(0, 1)
+            assert torch.equal(piece.data, full[piece.box])
+            if blocks > 1:
+                assert torch.equal(blocks_outside(full), plain)
+
+
+def test_the_rows_of_a_layer_that_is_there_add_up() -> None:
+    torch.manual_seed(0)
+    whole = nn.Linear(12, 5, dtype=torch.float64)
+    x = torch.randn(2, 12, dtype=torch.float64)
+    parts = [RowLinear.of(whole, Of(rank, 2), unit=4) for rank in range(2)]
+    first, second = (part.weight for part in parts)
+    assert_close(x[:, :8] @ first.T + x[:, 8:] @ second.T + parts[0].bias, whole(x))
+    assert torch.equal(parts[1].bias, whole.bias)
+
+
+def test_blocks_divide_the_outputs() -> None:
+    with pytest.raises(ValueError, match=r"^blocks: expected a positive divisor of 8, got 3$"):
+        ColumnLinear.of(nn.Linear(2, 8), SelfComm(), blocks=3)
 
 
 def test_units_stay_together() -> None:

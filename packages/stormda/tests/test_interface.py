@@ -99,7 +99,7 @@ def test_progress_in_a_pipe_is_a_line_at_every_tenth(capsys) -> None:
 
 
 def test_an_interrupted_training_has_its_own_exit_code(case, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("stormda.cli.train.train_on_files", lambda *a, **k: None)
+    monkeypatch.setattr("stormda.cli.train.fit_prior", lambda *a, **k: False)
     result = run("train", case.fields, "--variables", "t2m", "--out", tmp_path / "p", "--json")
     assert result.exit_code == INTERRUPTED == 3
     assert json.loads(result.stdout) == {"complete": False, "prior": None}

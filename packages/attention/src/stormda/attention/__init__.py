@@ -32,10 +32,12 @@ from stormda.attention.mixers import (
     LocalMixing,
     Mixer,
 )
+from stormda.attention.neighbours import Neighbourhood, compass_shares, neighbour_local
 from stormda.attention.noise import NoiseGate, SharedModulation, noise_embedding
 from stormda.attention.norm import HeadNorm, rms_norm
 from stormda.attention.sequence import Sink, Source
 from stormda.attention.softmax import softmax_attention
+from stormda.attention.spread import Spread
 from stormda.attention.state import LinearState, Reduce
 from stormda.attention.stream_block import StreamedBlock
 from stormda.attention.streamed import Store, Streamed, StreamLayer, streamed
@@ -64,11 +66,13 @@ __all__ = [
     "LinearState",
     "LocalMixing",
     "Mixer",
+    "Neighbourhood",
     "NoiseGate",
     "Reduce",
     "SharedModulation",
     "Sink",
     "Source",
+    "Spread",
     "Store",
     "StormBlock",
     "StreamLayer",
@@ -81,6 +85,7 @@ __all__ = [
     "Tiling",
     "absorbed_attention",
     "backend_report",
+    "compass_shares",
     "decay_scan",
     "depthwise_local",
     "elu1",
@@ -88,6 +93,7 @@ __all__ = [
     "hedgehog",
     "latent_attention",
     "linear_attention",
+    "neighbour_local",
     "noise_embedding",
     "relu",
     "rms_norm",

@@ -18,15 +18,18 @@ from torch import Tensor, nn
 
 from stormda.attention.gated import zero_linear
 from stormda.attention.history import HistoryKeys, TemporalCrossAttention
-from stormda.attention.local import check_poles
+from stormda.attention.local import DepthwiseLocal, check_poles
 from stormda.attention.mixers import (
     FullAttention,
+    GatedMixer,
     GlobalLinearAttention,
     LatentAttention,
     LocalMixing,
     Mixer,
 )
+from stormda.attention.neighbours import Neighbourhood
 from stormda.attention.noise import NoiseGate
+from stormda.attention.spread import Spread
 from stormda.attention.state import LinearState
 from stormda.attention.tile_mixers import TileAttention, TileLinearAttention
 
@@ -150,6 +153,14 @@ class StormBlock(nn.Module):
 
     All branches end in a projection that starts at zero: a new block is the identity.
 
+    Args:
+        config: The shape.
+        around: The neighbours of each token, where tokens have no rows and columns; their shape is
+            then `(n, 1)`.
+
+    Raises:
+        ValueError: A neighbourhood, and a mixer of tiles, which are rows and columns.
+
     Examples:
         >>> from stormda.attention import HistoryProjection, SharedModulation, noise_embedding
         >>> config = BlockConfig(width=64, heads=2)
@@ -161,12 +172,14 @@ class StormBlock(nn.Module):
         torch.Size([1, 12, 64])
     """
 
-    def __init__(self, config: BlockConfig) -> None:
+    def __init__(self, config: BlockConfig, *, around: Neighbourhood | None = None) -> None:
         super().__init__()
         width, hidden = config.width, round(config.mlp_ratio * config.width)
         self.config = config
         self.table = nn.Parameter(torch.zeros(6, width))
         self.mix = MIXERS[config.mixer](config)
+        if around is not None:
+            self._look_around(around)
         self.mix_gate = NoiseGate(width, start=0.9)
         if config.temporal:
             self.cross = TemporalCrossAttention(width, config.heads)
@@ -204,6 +217,30 @@ class StormBlock(nn.Module):
         """
         x = self.in_space(x, condition, modulation, shape=shape, weight=weight, state=state)
         return self.in_time(x, condition, modulation, history=history)
+
+    def spread(self, over: Spread) -> None:
+        """Let the block take, from now on, one process's tokens of a field that many hold.
+
+        Its `shape` is then the rows and columns of that process, and `history` and `weight` are
+        those of its tokens.
+
+        Args:
+            over: How the processes reach each other.
+        """
+        for part in self.modules():
+            if isinstance(part, GatedMixer | DepthwiseLocal):
+                part.spread = over
+
+    def _look_around(self, around: Neighbourhood) -> None:
+        """Let the local branch read a table of neighbours."""
+        if "tile" in self.config.mixer:
+            raise ValueError(
+                "mixer: expected one without tiles as the tokens have no rows and columns, "
+                f"got {self.config.mixer}"
+            )
+        for module in list(self.modules()):
+            if isinstance(module, DepthwiseLocal):
+                module.around = around
 
     def summarize(
         self, x: Tensor, modulation: Tensor, *, weight: Tensor | None = None

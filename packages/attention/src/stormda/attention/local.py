@@ -11,6 +11,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stormda.attention.arguments import check_shape
+from stormda.attention.neighbours import Neighbourhood
+from stormda.attention.spread import Spread
 
 
 def depthwise_local(
@@ -54,7 +56,12 @@ def depthwise_local(
         field = _over_the_poles(field)
     for dim, ring in enumerate(periodic, start=1):
         field = _wrap(field, dim) if ring else field
-    padding = tuple(0 if full else 1 for full in (periodic[0] or poles, periodic[1]))
+    padding = (int(not (periodic[0] or poles)), int(not periodic[1]))
+    return _correlated(field, kernel, padding)
+
+
+def _correlated(field: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Return the tokens `(b, n, D)` of a field `(b, y, x, D)` that is framed where not padded."""
     field = rearrange(field, "b y x d -> b d y x")  # channels last in memory: no copy
     mixed = nn.functional.conv2d(field, kernel, padding=padding, groups=kernel.shape[0])
     return rearrange(mixed, "b d y x -> b (y x) d")
@@ -81,22 +88,33 @@ def check_poles(poles: bool, periodic: tuple[bool, bool]) -> None:
 
 
 class DepthwiseLocal(nn.Module):
-    """`depthwise_local` with learned kernels.
+    """`depthwise_local` with learned kernels; `neighbour_local` where it is given a neighbourhood.
 
     Examples:
         >>> DepthwiseLocal(8, periodic=(False, True))(torch.rand(2, 12, 8), shape=(3, 4)).shape
         torch.Size([2, 12, 8])
     """
 
+    spread: Spread | None = None
+    """The processes among which the field is spread; None where it is all here."""
+
     def __init__(self, width: int, *, periodic: tuple[bool, bool], poles: bool = False) -> None:
         super().__init__()
         check_poles(poles, periodic)
         self.periodic, self.poles = periodic, poles
+        self.around: Neighbourhood | None = None
         self.kernel = nn.Parameter(torch.empty(width, 1, 3, 3))
         nn.init.kaiming_uniform_(self.kernel, a=math.sqrt(5))
 
     def forward(self, x: Tensor, *, shape: tuple[int, int]) -> Tensor:
         """Return the tokens `(b, n, D)` mixed with their neighbours on the grid `shape`."""
+        if self.around is not None:
+            mixed: Tensor = self.around(x, self.kernel)
+            return mixed
+        if self.spread is not None:
+            check_shape(x.shape[-2], shape)
+            field = self.spread.around(rearrange(x, "b (y x) d -> b y x d", y=shape[0]))
+            return _correlated(field, self.kernel, (0, 0))
         return depthwise_local(
             x, self.kernel, shape=shape, periodic=self.periodic, poles=self.poles
         )

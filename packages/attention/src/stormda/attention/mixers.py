@@ -6,6 +6,7 @@ that a field can be mixed band by band, out of core, or on many processes.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -19,7 +20,8 @@ from stormda.attention.linear import linear_attention
 from stormda.attention.local import DepthwiseLocal
 from stormda.attention.norm import HeadNorm
 from stormda.attention.softmax import softmax_attention
-from stormda.attention.state import LinearState
+from stormda.attention.spread import Spread
+from stormda.attention.state import LinearState, Reduce
 
 
 class Mixer(Protocol):
@@ -52,11 +54,17 @@ class Mixer(Protocol):
 
 
 def attend_linearly(
-    q: Tensor, k: Tensor, v: Tensor, *, weight: Tensor | None, state: LinearState | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    weight: Tensor | None,
+    state: LinearState | None,
+    reduce: Reduce | None,
 ) -> Tensor:
-    """Return linear attention to these tokens, or to those of `state`."""
+    """Return linear attention to these tokens, to those of all processes, or to a `state`'s."""
     if state is None:
-        return linear_attention(q, k, v, weight=weight)
+        return linear_attention(q, k, v, weight=weight, reduce=reduce)
     return state.apply(relu(q)).to(v.dtype)
 
 
@@ -71,6 +79,9 @@ class GatedMixer(nn.Module, ABC):
     """
 
     band: Band | None = None
+
+    spread: Spread | None = None
+    """The processes among which the field is spread; None where it is all here."""
 
     def __init__(
         self,
@@ -114,6 +125,17 @@ class GatedMixer(nn.Module, ABC):
         """Return what the tokens `(b, n, D)` say to all others; None if no sum stands for it."""
         return None
 
+    def linearly(self, weight: Tensor | None, state: LinearState | None) -> Attend:
+        """Return linear attention to all tokens, or to those of a state."""
+        reduce = None if self.spread is None else self.spread.sum
+        return partial(attend_linearly, weight=weight, state=state, reduce=reduce)
+
+    def exactly(self, attention: Callable[..., Tensor], weight: Tensor | None) -> Attend:
+        """Return an attention that wants all tokens, wherever they are."""
+        if self.spread is None:
+            return partial(attention, weight=weight)
+        return partial(self.spread.together, attention, weight=weight)
+
 
 class GlobalLinearAttention(GatedMixer):
     """Attention of all tokens with all tokens at O(n) cost, beside the local branch.
@@ -130,7 +152,7 @@ class GlobalLinearAttention(GatedMixer):
         self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
     ) -> Attend:
         """Return linear attention to the tokens, or to those of a state."""
-        return partial(attend_linearly, weight=weight, state=state)
+        return self.linearly(weight, state)
 
     def summarize(self, x: Tensor, *, weight: Tensor | None = None) -> LinearState | None:
         """Return what the tokens `(b, n, D)` say to all others."""
@@ -169,9 +191,12 @@ class LatentAttention(GatedMixer):
         latents = self.latent_norm(self.latents)
 
         def through_latents(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            if state is None:
+            if state is not None:
+                return latent_answer(q, latents, state).to(v.dtype)
+            if self.spread is None:
                 return latent_attention(q, k, v, latents, weight=weight)
-            return latent_answer(q, latents, state).to(v.dtype)
+            own = LinearState.from_tokens(latent_features(k, latents), v, weight=weight)
+            return latent_answer(q, latents, own.reduce(self.spread.sum)).to(v.dtype)
 
         return through_latents
 
@@ -195,7 +220,7 @@ class FullAttention(GatedMixer):
         self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
     ) -> Attend:
         """Return softmax attention to the tokens."""
-        return partial(softmax_attention, weight=weight)
+        return self.exactly(softmax_attention, weight)
 
 
 class LocalMixing(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stormda.attention.arguments import check_shape
 from stormda.attention.block import StormBlock
 from stormda.attention.history import HistoryKeys
+from stormda.attention.neighbours import Neighbourhood
 from stormda.attention.state import LinearState
 from stormda.attention.streamed import Streamed, Tensors, streamed
 
@@ -24,7 +25,8 @@ class StreamedBlock(nn.Module):
         reduce: The sum over the processes that hold the other rows; see `streamed`.
 
     Raises:
-        ValueError: A mixer that takes the whole field, or rows that do not end where tiles do.
+        ValueError: A mixer that takes the whole field, tokens without rows and columns, or rows
+            that do not end where tiles do.
 
     Examples:
         >>> import torch
@@ -50,6 +52,8 @@ class StreamedBlock(nn.Module):
             raise ValueError(
                 f"block: expected a mixer that sums or is local, got {block.config.mixer}"
             )
+        if any(isinstance(module, Neighbourhood) for module in block.modules()):
+            raise ValueError("block: expected one of rows and columns, got one of neighbours")
         if rows < 1 or rows % band.step:
             raise ValueError(f"rows: expected a positive multiple of {band.step}, got {rows}")
         self.block, self.rows, self.reduce, self._band = block, rows, reduce, band

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from stormda.attention.features import relu
 from stormda.attention.gated import Attend, Band
-from stormda.attention.mixers import GatedMixer, attend_linearly
+from stormda.attention.mixers import GatedMixer
 from stormda.attention.state import LinearState
 from stormda.attention.tile import tile_attention
 
@@ -43,14 +43,14 @@ class TileAttention(GatedMixer):
 
     def in_tiles(self, shape: tuple[int, int], weight: Tensor | None) -> Attend:
         """Return the attention of the tiles."""
-        return partial(
+        attention = partial(
             tile_attention,
-            shape=shape,
+            shape=shape if self.spread is None else self.spread.shape,
             tile=self.tile,
             halo=self.halo,
             periodic=self.periodic,
-            weight=weight,
         )
+        return self.exactly(attention, weight)
 
 
 class TileLinearAttention(TileAttention):
@@ -70,7 +70,7 @@ class TileLinearAttention(TileAttention):
         self, shape: tuple[int, int], weight: Tensor | None, state: LinearState | None
     ) -> Attend:
         """Return linear attention to the tokens, or to those of a state."""
-        return partial(attend_linearly, weight=weight, state=state)
+        return self.linearly(weight, state)
 
     def beside(self, shape: tuple[int, int], weight: Tensor | None) -> Attend | None:
         """Return the attention of the tiles."""

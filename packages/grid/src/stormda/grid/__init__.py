@@ -30,7 +30,7 @@ from stormda.grid.protocol import Cells, Coordinate, Grid, Lattice
 from stormda.grid.recognition import projected_grid, recognise, unique_columns
 from stormda.grid.reduced import ReducedGaussianGrid, classical, octahedral
 from stormda.grid.solar import cos_solar_zenith
-from stormda.grid.sphere import gaussian_latitudes
+from stormda.grid.sphere import bearings, gaussian_latitudes
 from stormda.grid.stencil import Stencil, bilinear, locate, nearest
 from stormda.grid.tiles import Span, TileLayout, Window
 
@@ -60,6 +60,7 @@ __all__ = [
     "Stencil",
     "TileLayout",
     "Window",
+    "bearings",
     "bilinear",
     "classical",
     "conservative",

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stormda.grid.axis import Floats, midpoint_edges
+from stormda.grid.axis import Floats, Ints, midpoint_edges
 
 GAUSSIAN_TOLERANCE = 1e-3
 """How far a latitude may lie from its Gaussian one to count as it [degrees]."""
@@ -95,6 +95,33 @@ def angles(vectors: Floats) -> tuple[Floats, Floats]:
     """
     x, y, z = np.moveaxis(vectors, -1, 0)
     return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
+
+
+def bearings(lat: Floats, lon: Floats, neighbours: Ints) -> Floats:
+    """Return in which direction the neighbours of points lie.
+
+    Args:
+        lat: Latitudes (n,) [degrees_north].
+        lon: Longitudes (n,) [degrees_east].
+        neighbours: Numbers of points (n, k), such as from `Patching.neighbours`, -1 for none.
+
+    Returns:
+        The initial bearings of the great circles to them, clockwise from north [radians] (n, k);
+        0 where there is none.
+
+    Examples:
+        >>> lat, lon = np.array([0.0, 0.0, 10.0]), np.array([179.0, -179.0, 179.0])
+        >>> bearings(lat, lon, np.array([[1, 2], [0, -1], [0, -1]])).round(4)
+        array([[ 1.5708,  0.    ],
+               [-1.5708,  0.    ],
+               [ 3.1416,  0.    ]])
+    """
+    here, there = np.radians(lat)[:, None], np.radians(lat)[neighbours]
+    apart = np.radians(lon)[neighbours] - np.radians(lon)[:, None]
+    east = np.sin(apart) * np.cos(there)
+    # cos a sin b - sin a cos b cos l, without its cancellation where points are close
+    north = np.sin(there - here) + 2 * np.sin(here) * np.cos(there) * np.sin(apart / 2) ** 2
+    return np.where(neighbours >= 0, np.arctan2(east, north), 0.0)
 
 
 def checked_angles(name: str, values: ArrayLike) -> Floats:

@@ -46,8 +46,8 @@ from stormda.parallel.halo_plan import HaloPlan, halo_plan
 from stormda.parallel.heads import SourceHeads, share_ranks
 from stormda.parallel.interruption import Interruption
 from stormda.parallel.launch import StartedMesh, launch
-from stormda.parallel.layers import ColumnLinear, RowLinear
-from stormda.parallel.layout import Part, Split, module_parts, part_of
+from stormda.parallel.layers import ColumnLinear, RowLinear, blocks_inside, blocks_outside
+from stormda.parallel.layout import Part, Split, local_of, module_parts, part_of, splits
 from stormda.parallel.manifest import DamagedCheckpoint
 from stormda.parallel.mesh import Mesh
 from stormda.parallel.mpi_comm import MpiComm
@@ -99,6 +99,8 @@ __all__ = [
     "TorchComm",
     "WindowStore",
     "balanced_sizes",
+    "blocks_inside",
+    "blocks_outside",
     "broadcast_parameters",
     "by_heads",
     "clip_gradients",
@@ -114,6 +116,7 @@ __all__ = [
     "intact_checkpoints",
     "launch",
     "load_checkpoint",
+    "local_of",
     "members",
     "merge_weights",
     "module_parts",
@@ -138,6 +141,7 @@ __all__ = [
     "shard_parameters",
     "share_ranks",
     "split",
+    "splits",
     "start_exchange",
     "start_halo",
     "start_saving",

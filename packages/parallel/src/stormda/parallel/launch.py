@@ -79,6 +79,22 @@ class StartedMesh:
         if session is not None:
             sys.excepthook = _ending_job(sys.excepthook, session)
 
+    @classmethod
+    def alone(cls, device: torch.device | None = None, *, axis: str = "replica") -> StartedMesh:
+        """Return the mesh of one process, inside or outside a job of many.
+
+        Args:
+            device: Where it computes; the CPU by default.
+            axis: The name of its one axis.
+
+        Examples:
+            >>> mesh = StartedMesh.alone()
+            >>> mesh.rank, mesh.world.size
+            (0, 1)
+        """
+        device = torch.device("cpu") if device is None else device
+        return cls(Mesh({axis: 1}), Placement(launcher="python"), device, {}, session=None)
+
     @property
     def rank(self) -> int:
         """The number of this process in the job, from 0."""

@@ -5,7 +5,8 @@
 
 A column layer, anything local to a feature or a head, and a row layer make one block that costs
 one all-reduce forward (`reduce_out`) and one backward (`copy_in`). The weights are drawn whole
-and then cut, so that any number of ranks starts from the same numbers.
+and then cut, so that any number of ranks starts from the same numbers; `of` cuts a layer that is
+there already.
 
 Source: Shoeybi et al. (2019), Megatron-LM, section 3, https://arxiv.org/abs/1909.08053.
 """
@@ -92,9 +93,52 @@ class ColumnLinear(nn.Module):
         self.weight = nn.Parameter(_own(weight, cut).to(comm.device))
         self.bias = nn.Parameter(_own(offset, cut).to(comm.device)) if bias else None
 
+    @classmethod
+    def of(
+        cls, layer: nn.Linear, comm: Communicator, *, unit: int = 1, blocks: int = 1
+    ) -> ColumnLinear:
+        """Return this rank's part of a whole layer, the same on every rank.
+
+        Args:
+            layer: The whole layer.
+            comm: The ranks of the tensor axis.
+            unit: How many outputs belong together.
+            blocks: How many projections of equal width its outputs hold one after the other, such
+                as 3 for `(three h d)`; of each a rank has the same share. The weight is then
+                (own outputs of a block, blocks, inputs), so that its first dimension can be
+                sharded further.
+
+        Raises:
+            ValueError: If the blocks do not divide the outputs, or the units do not fit the ranks.
+
+        Examples:
+            >>> from stormda.parallel import SelfComm
+            >>> qkv = nn.Linear(8, 3 * 8)
+            >>> part = ColumnLinear.of(qkv, SelfComm(), unit=4, blocks=3)
+            >>> part.weight.shape, torch.equal(part(torch.ones(1, 8)), qkv(torch.ones(1, 8)))
+            (torch.Size([8, 3, 8]), True)
+        """
+        outputs = layer.out_features
+        if blocks < 1 or outputs % blocks:
+            raise ValueError(f"blocks: expected a positive divisor of {outputs}, got {blocks}")
+        part = cls.__new__(cls)
+        nn.Module.__init__(part)
+        part.comm = comm
+        cut = Split(dim=0, sizes=unit_sizes(outputs // blocks, unit, comm), comm=comm)
+        part.splits = {"weight": cut}
+        part.weight = nn.Parameter(_own(blocks_inside(layer.weight.detach(), blocks), cut))
+        part.bias = None
+        if layer.bias is not None:
+            part.splits["bias"] = cut
+            part.bias = nn.Parameter(_own(blocks_inside(layer.bias.detach(), blocks), cut))
+        return part
+
     def forward(self, x: Tensor) -> Tensor:
         """Return this rank's outputs: `(..., inputs) -> (..., own outputs)`."""
-        return linear(copy_in(x, self.comm), self.weight, self.bias)
+        own = [self.weight] if self.bias is None else [self.weight, self.bias]
+        if self.weight.ndim > 2:
+            return linear(copy_in(x, self.comm), *map(blocks_outside, own))
+        return linear(copy_in(x, self.comm), *own)
 
 
 class RowLinear(nn.Module):
@@ -138,6 +182,36 @@ class RowLinear(nn.Module):
         self.weight = nn.Parameter(_own(weight, cut).to(comm.device))
         self.bias = nn.Parameter(offset.to(comm.device)) if bias else None
 
+    @classmethod
+    def of(cls, layer: nn.Linear, comm: Communicator, *, unit: int = 1) -> RowLinear:
+        """Return this rank's part of a whole layer, the same on every rank.
+
+        Args:
+            layer: The whole layer.
+            comm: The ranks of the tensor axis.
+            unit: How many inputs belong together, as in the column layer before.
+
+        Raises:
+            ValueError: If the units do not fit the ranks.
+
+        Examples:
+            >>> from stormda.parallel import SelfComm
+            >>> whole = nn.Linear(8, 3)
+            >>> part = RowLinear.of(whole, SelfComm(), unit=4)
+            >>> torch.allclose(part(torch.ones(1, 8)), whole(torch.ones(1, 8)))
+            True
+        """
+        part = cls.__new__(cls)
+        nn.Module.__init__(part)
+        part.comm = comm
+        cut = Split(dim=1, sizes=unit_sizes(layer.in_features, unit, comm), comm=comm)
+        part.splits = {"weight": cut}
+        part.weight = nn.Parameter(_own(layer.weight.detach(), cut))
+        part.bias = None
+        if layer.bias is not None:
+            part.bias = nn.Parameter(layer.bias.detach().clone())
+        return part
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs: `(..., own inputs) -> (..., outputs)`."""
         y = reduce_out(linear(x, self.weight), self.comm)
@@ -154,5 +228,34 @@ def _drawn(
     return weight, offset
 
 
+def blocks_outside(x: Tensor) -> Tensor:
+    """Return a parameter of `ColumnLinear.of` as an ordinary layer has it, block after block.
+
+    Args:
+        x: (outputs of a block, blocks, ...).
+
+    Examples:
+        >>> blocks_outside(torch.tensor([[1, 3], [2, 4]]))
+        tensor([1, 2, 3, 4])
+    """
+    return x.transpose(0, 1).flatten(0, 1)
+
+
+def blocks_inside(x: Tensor, blocks: int) -> Tensor:
+    """Return a parameter of an ordinary fused layer as `ColumnLinear.of` has it.
+
+    Args:
+        x: (blocks x outputs of a block, ...).
+        blocks: How many there are.
+
+    Examples:
+        >>> blocks_inside(torch.tensor([1, 2, 3, 4]), 2)
+        tensor([[1, 3],
+                [2, 4]])
+    """
+    return x if blocks == 1 else x.reshape(blocks, -1, *x.shape[1:]).transpose(0, 1)
+
+
 def _own(x: Tensor, cut: Split) -> Tensor:
-    return x.split_with_sizes(list(cut.sizes), cut.dim)[cut.comm.rank].clone()
+    part = x.split_with_sizes(list(cut.sizes), cut.dim)[cut.comm.rank]
+    return part.clone(memory_format=torch.contiguous_format)

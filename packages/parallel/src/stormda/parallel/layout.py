@@ -6,7 +6,9 @@ keeps DTensors, which say it themselves. Both together (FSDP2 shards what a laye
     whole (12, 8)  --Split(dim=1, sizes=[3, 3, 2])-->  (12, 2)  --FSDP2 over 4-->  (3, 2)
                                                         Part(shape=(12, 8), start=(9, 6))
 
-What nobody declares to be cut is whole, the same on every rank.
+What nobody declares to be cut is whole, the same on every rank. A fused projection whose outputs
+are several blocks, one after the other, counts as (outputs of a block, blocks, inputs): of such a
+whole the outputs of some heads are a box.
 """
 
 from __future__ import annotations
@@ -36,8 +38,14 @@ class Split:
     comm: Communicator
     """The ranks."""
 
+    blocks: int = 1
+    """How many blocks lie one after the other along the dimension, where a rank has all of them;
+    the whole then has the dimension of the blocks behind it, and `sizes` are those of a block."""
+
     def __post_init__(self) -> None:
         """Check the sizes."""
+        if self.blocks > 1 and self.comm.size > 1:
+            raise ValueError(f"blocks: expected 1 on {self.comm.size} ranks, got {self.blocks}")
         if len(self.sizes) != self.comm.size or min(self.sizes) < 0:
             raise ValueError(f"sizes: expected {self.comm.size} lengths, got {list(self.sizes)}")
 
@@ -123,6 +131,8 @@ def part_of(x: Tensor, split: Split | None = None) -> Part:
         >>> part_of(torch.ones(2, 3)).shape
         (2, 3)
     """
+    if split is not None and split.blocks > 1:
+        x = _blocks_inside(x, split)
     local = local_of(x)
     shape, start = list(x.shape), [0] * x.dim()
     if is_sharded(x):
@@ -134,6 +144,13 @@ def part_of(x: Tensor, split: Split | None = None) -> Part:
         start[split.dim] += sum(split.sizes[: split.comm.rank])
         shape[split.dim] = sum(split.sizes)
     return Part(data=local.detach(), shape=tuple(shape), start=tuple(start))
+
+
+def _blocks_inside(x: Tensor, split: Split) -> Tensor:
+    if is_sharded(x):
+        raise ValueError(f"x: expected blocks that are not sharded, got {split.blocks} that are")
+    sizes = (*x.shape[: split.dim], split.blocks, -1, *x.shape[split.dim + 1 :])
+    return x.view(sizes).transpose(split.dim, split.dim + 1)
 
 
 def splits(module: nn.Module) -> dict[str, Split]:

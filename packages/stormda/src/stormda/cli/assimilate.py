@@ -14,6 +14,7 @@ from stormda.cli.options import (
     error_option,
     history_option,
     json_option,
+    mesh_option,
     observed_option,
     overwrite_option,
     parse_assignments,
@@ -23,11 +24,11 @@ from stormda.cli.options import (
     show_settings,
 )
 from stormda.cli.output import note, result
-from stormda.cli.running import run_in_steps
+from stormda.cli.running import run_in_steps, sharing_members
 from stormda.io import ObservationTable, open_store, read_observations, sha256
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import prior_units
-from stormda.storm.assimilation_run import assimilate_files
+from stormda.storm.assimilation_run import Outcome, assimilate_files
 from stormda.storm.config import override
 from stormda.storm.observation_feedback import feedback_path
 from stormda.storm.prior import Storm
@@ -38,7 +39,9 @@ from stormda.storm.prior_training import PRIOR
     epilog="\b\nExamples:\n"
     "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv --out AN.nc\n"
     "  stormda assimilate --prior PRIOR --history FIELDS.nc --observations OBS.csv \\\n"
-    "    --out AN.nc --error 0.5 --observed t2m=temperature --members 32 --seed 1"
+    "    --out AN.nc --error 0.5 --observed t2m=temperature --members 32 --seed 1\n"
+    "  torchrun --nproc-per-node 4 -m -- stormda assimilate --prior PRIOR --history FIELDS.nc \\\n"
+    "    --observations OBS.csv --out AN.nc --members 256"
 )
 @prior_option
 @history_option
@@ -50,6 +53,7 @@ from stormda.storm.prior_training import PRIOR
 @click.option("--end", help="Time of the last analysis; by default that of the last observation.")
 @error_option
 @observed_option
+@mesh_option
 @set_option
 @device_option
 @overwrite_option
@@ -65,6 +69,7 @@ def assimilate(
     end: str | None,
     error: float | None,
     observed: tuple[str, ...],
+    mesh_sizes: str | None,
     assignments: tuple[str, ...],
     device: str,
     overwrite: bool,
@@ -73,34 +78,41 @@ def assimilate(
     """Cycle a prior through observations, and write the ensemble of analyses to --out.
 
     Each member samples the present from its own past and the observations of the present. If it is
-    interrupted, the same command goes on after the last cycle that was done.
+    interrupted, the same command goes on after the last cycle that was done. Under torchrun,
+    mpirun or srun the processes share the members, or with --mesh also the network.
     """
     refuse_existing(out, overwrite=overwrite)
     given = {"members": members, "seed": seed, "start": start, "end": end}
     config = AssimilationConfig(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     config = override(config, parse_assignments(assignments))
-    prior = on_device(Storm.load(prior_file(prior_path)), device)
-    names = {name: name for name in prior.config.variables} | parse_observed(observed)
-    store = open_store(history)
-    table = read_observations(observations, variable=list(names.values()), error=error)
-    show_settings(config, as_json=as_json)
-    note(table.summary)
-    note_assumed_units(table, names, prior)
-    paths = [prior_file(prior_path), Path(observations)]
-    run = partial(
-        assimilate_files,
-        prior,
-        store,
-        table,
-        out,
-        config,
-        observed=names,
-        inputs=store.sha256() | {str(path): sha256(path) for path in paths},
-        overwrite=overwrite,
-    )
-    outcome = run_in_steps(run, "cycle", as_json=as_json)
+    with sharing_members(device, mesh_sizes) as mesh:
+        prior = Storm.load(prior_file(prior_path), mesh=mesh).to(mesh.device)
+        names = {name: name for name in prior.config.variables} | parse_observed(observed)
+        store = open_store(history)
+        table = read_observations(observations, variable=list(names.values()), error=error)
+        show_settings(config, as_json=as_json)
+        note(table.summary)
+        note_assumed_units(table, names, prior)
+        paths = [prior_file(prior_path), Path(observations)]
+        run = partial(
+            assimilate_files,
+            prior,
+            store,
+            table,
+            out,
+            config,
+            observed=names,
+            inputs=store.sha256() | {str(path): sha256(path) for path in paths},
+            overwrite=overwrite,
+            mesh=mesh,
+        )
+        outcome = run_in_steps(run, "cycle", as_json=as_json, comm=mesh.world)
+        _say(outcome, out, observed=len(table), as_json=as_json)
+
+
+def _say(outcome: Outcome, out: Path, *, observed: int, as_json: bool) -> None:
     account = {"cycles": outcome.cycles, "used": outcome.used, "refused": dict(outcome.rejected)}
-    if len(table) and not outcome.used:
+    if observed and not outcome.used:
         note("no observation was used: the analyses are forecasts; see the feedback file for why")
     result(
         f"{outcome.summary}\nwrote {out} and {feedback_path(out)}",

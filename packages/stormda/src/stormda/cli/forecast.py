@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from stormda.cli.assimilate import on_device, prior_file
+from stormda.cli.assimilate import prior_file
 from stormda.cli.options import (
     device_option,
     json_option,
+    mesh_option,
     overwrite_option,
     parse_assignments,
     prior_option,
@@ -19,7 +20,7 @@ from stormda.cli.options import (
     show_settings,
 )
 from stormda.cli.output import result
-from stormda.cli.running import run_in_steps
+from stormda.cli.running import run_in_steps, sharing_members
 from stormda.io import open_store, sha256
 from stormda.storm.config import override
 from stormda.storm.forecasting import ForecastConfig, forecast_files
@@ -41,6 +42,7 @@ from stormda.storm.prior import Storm
 @click.option("--members", type=int, help="Size of the ensemble.")
 @click.option("--seed", type=int, help="Seed of all noise.")
 @click.option("--start", help="Time of the first frame; by default one step after the history.")
+@mesh_option
 @set_option
 @device_option
 @overwrite_option
@@ -53,6 +55,7 @@ def forecast(
     members: int | None,
     seed: int | None,
     start: str | None,
+    mesh_sizes: str | None,
     assignments: tuple[str, ...],
     device: str,
     overwrite: bool,
@@ -61,24 +64,27 @@ def forecast(
     """Forecast from the end of a history, and write the ensemble to --out.
 
     A history of analyses gives every member its own past. If it is interrupted, the same command
-    goes on after the last frame that was done.
+    goes on after the last frame that was done. Under torchrun, mpirun or srun the processes share
+    the members, or with --mesh also the network.
     """
     refuse_existing(out, overwrite=overwrite)
     given = {"steps": steps, "members": members, "seed": seed, "start": start}
     config = ForecastConfig(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     config = override(config, parse_assignments(assignments))
-    path = prior_file(prior_path)
-    prior, store = on_device(Storm.load(path), device), open_store(history)
-    show_settings(config, as_json=as_json)
-    run = partial(
-        forecast_files,
-        prior,
-        store,
-        out,
-        config,
-        inputs=store.sha256() | {str(path): sha256(path)},
-        overwrite=overwrite,
-    )
-    count = run_in_steps(run, "frame", as_json=as_json)
-    done = {"complete": True, "frames": count, "forecast": out}
-    result(f"{count} frames\nwrote {out}", done, as_json=as_json)
+    with sharing_members(device, mesh_sizes) as mesh:
+        path = prior_file(prior_path)
+        prior, store = Storm.load(path, mesh=mesh).to(mesh.device), open_store(history)
+        show_settings(config, as_json=as_json)
+        run = partial(
+            forecast_files,
+            prior,
+            store,
+            out,
+            config,
+            inputs=store.sha256() | {str(path): sha256(path)},
+            overwrite=overwrite,
+            mesh=mesh,
+        )
+        count = run_in_steps(run, "frame", as_json=as_json, comm=mesh.world)
+        done = {"complete": True, "frames": count, "forecast": out}
+        result(f"{count} frames\nwrote {out}", done, as_json=as_json)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from stormda.cli.output import LOG
+from stormda.parallel import Mesh
 from stormda.storm.config import to_dict
 from stormda.storm.settings import to_toml
 
@@ -58,6 +59,48 @@ device_option = click.option(
     show_default=True,
     help="Where to compute: on the accelerator if there is one, or on the CPU.",
 )
+
+
+mesh_option = click.option(
+    "--mesh",
+    "mesh_sizes",
+    metavar="AXIS=N,...",
+    help="How processes share the work, such as lat=2,lon=2,tensor=4: fields and heads; the rest "
+    "shares batches (replica) or members (member). A training also knows shard: parameters.",
+)
+
+
+def parse_sizes(text: str) -> dict[str, int]:
+    """Return the sizes of the axes of a mesh, by name.
+
+    Raises:
+        ValueError: Where the text is something else, or a size is not positive.
+
+    Examples:
+        >>> parse_sizes("replica=4,shard=8")
+        {'replica': 4, 'shard': 8}
+    """
+    items = [item.partition("=") for item in text.split(",")]
+    if not all(sign and size.strip().isdigit() and int(size) for _, sign, size in items):
+        raise ValueError(f"--mesh: expected sizes such as replica=4,shard=8, got {text!r}")
+    return {axis.strip(): int(size) for axis, _, size in items}
+
+
+def parse_mesh(text: str | None, axes: tuple[str, ...]) -> Mesh:
+    """Return a mesh of some axes: what is not named is 1, but for the first, which fills it.
+
+    Raises:
+        ValueError: Where the text names another axis, or is something else.
+
+    Examples:
+        >>> parse_mesh("tensor=2,lat=2", ("replica", "lat", "lon", "tensor")).filled(8).sizes
+        (2, 2, 1, 2)
+    """
+    named = {} if text is None else parse_sizes(text)
+    unknown = sorted(set(named) - set(axes))
+    if unknown:
+        raise ValueError(f"--mesh: expected axes among {', '.join(axes)}, got {unknown}")
+    return Mesh(dict.fromkeys(axes, 1) | {axes[0]: -1} | named)
 
 
 def parse_assignments(items: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stormda.cli.options import json_option
+from stormda.cli.options import json_option, parse_sizes
 from stormda.cli.output import result
 from stormda.io import open_store
 from stormda.storm.planning import (
@@ -62,7 +62,7 @@ def plan(
         devices=devices,
         batch=batch,
         history=history,
-        mesh=None if mesh is None else _mesh(mesh),
+        mesh=None if mesh is None else parse_sizes(mesh),
     )
     values, scaling = summary(made), strong_scaling(made)
     text = "\n".join([*_lines(values), "", *_table(scaling), "", _command(made)])
@@ -87,16 +87,22 @@ def _command(made: Plan) -> str:
     model, devices = made.run.model, made.run.devices
     nodes = -(-devices // made.machine.devices_per_node)
     start = f"torchrun --nnodes {nodes} --nproc-per-node {min(devices, devices // nodes)}"
-    if made.run.replica == devices:
-        return (
-            f"{start} -m stormda train FIELDS.nc --variables NAMES --out DIR "
-            f"--set network.width={model.width} --set network.heads={model.heads} "
-            f"--set network.depth={model.depth} --set training.batch={int(made.run.batch)}"
-        )
     return (
-        f"{start} YOUR_PROGRAM.py  # stormda train divides batches (replica) only; "
-        "the other axes are in stormda.parallel"
+        f"{start} -m stormda train FIELDS.nc --variables NAMES --out DIR "
+        f"--mesh {_sizes(made)} "
+        f"--set network.width={model.width} --set network.heads={model.heads} "
+        f"--set network.depth={model.depth} --set training.batch={int(made.run.batch)}"
     )
+
+
+def _sizes(made: Plan) -> str:
+    """Return the division as `stormda train` takes it: a sequence is cut into rectangles."""
+    run = made.run
+    lat = 2 ** (run.sequence.bit_length() // 2)
+    lon = run.sequence // lat if run.sequence % lat == 0 else 1
+    sizes = {"replica": run.replica, "shard": run.shard, "lat": run.sequence // lon, "lon": lon}
+    sizes["tensor"] = run.tensor
+    return ",".join(f"{axis}={n}" for axis, n in sizes.items() if n > 1 or axis == "replica")
 
 
 def _shape(text: str) -> tuple[int, int]:
@@ -113,13 +119,6 @@ def _pair(option: str, text: str, separator: str) -> tuple[int, int]:
             f"{option}: expected two positive numbers such as 4{separator}4, got {text!r}"
         )
     return int(parts[0]), int(parts[1])
-
-
-def _mesh(text: str) -> dict[str, int]:
-    items = [item.partition("=") for item in text.split(",")]
-    if not all(sign and size.strip().isdigit() for _, sign, size in items):
-        raise ValueError(f"--mesh: expected sizes such as replica=4,shard=8, got {text!r}")
-    return {axis.strip(): int(size) for axis, _, size in items}
 
 
 def _number(value: Any) -> str:  # noqa: ANN401

@@ -12,20 +12,23 @@ from stormda.cli import INTERRUPTED
 from stormda.cli.options import (
     device_option,
     json_option,
+    mesh_option,
     overwrite_option,
     parse_assignments,
+    parse_mesh,
     parse_names,
     set_option,
     show_settings,
 )
 from stormda.cli.output import Steps, note, result
 from stormda.io import open_store
-from stormda.parallel import Interruption, Mesh, launch
+from stormda.parallel import Interruption, launch
 from stormda.storm.config import override
 from stormda.storm.frames import grid_of
 from stormda.storm.network import StormNetwork, parameter_count
-from stormda.storm.prior_training import PRIOR, train_on_files
+from stormda.storm.prior_training import PRIOR, fit_prior
 from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
+from stormda.storm.training_mesh import MESH_AXES
 
 
 @click.command(
@@ -33,7 +36,9 @@ from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
     "  stormda train FIELDS.nc --variables t2m --out PRIOR\n"
     "  stormda train FIELDS.nc --variables t2m --out PRIOR --recipe era5-uk\n"
     "  stormda train 't2m_*.nc' --variables t2m --train-end 2020-01-01 --out PRIOR\n"
-    "  torchrun --nproc-per-node 4 -m stormda train FIELDS.nc --variables t2m --out PRIOR"
+    "  torchrun --nproc-per-node 4 -m stormda train FIELDS.nc --variables t2m --out PRIOR\n"
+    "  torchrun --nproc-per-node 8 -m stormda train FIELDS.nc --variables t2m --out PRIOR "
+    "--mesh lat=2,tensor=2"
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--variables", required=True, help="Fields to learn, separated by commas.")
@@ -51,6 +56,7 @@ from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
 @click.option(
     "--embargo", type=float, help="Hours left out between training and validation periods."
 )
+@mesh_option
 @set_option
 @device_option
 @overwrite_option
@@ -62,6 +68,7 @@ def train(
     recipe: str,
     train_end: str | None,
     embargo: float | None,
+    mesh_sizes: str | None,
     assignments: tuple[str, ...],
     device: str,
     overwrite: bool,
@@ -70,42 +77,42 @@ def train(
     """Train a prior on the fields of FILE... (NetCDF files that follow one another in time).
 
     Leaves in the folder --out: prior.safetensors, config.toml, training.csv and checkpoints. If it
-    is interrupted, the same command goes on where it stopped. Under torchrun every batch is shared
-    out among the processes.
+    is interrupted, the same command goes on where it stopped, on any number of processes. Under
+    torchrun, mpirun or srun the processes share the work: every batch, or with --mesh also the
+    fields, the heads and the memory of the parameters.
     """
     settings = FILE_RECIPES[recipe](parse_names(variables, "--variables"))
     settings = _with_split(settings, train_end, embargo)
     settings = override(settings, parse_assignments(assignments))
     store = open_store(files[0] if len(files) == 1 else list(files))
     with launch(
-        Mesh({"replica": -1}), device=torch.device("cpu") if device == "cpu" else None
+        parse_mesh(mesh_sizes, MESH_AXES), device=torch.device("cpu") if device == "cpu" else None
     ) as mesh:
-        comm = mesh.comm("replica")
         if mesh.rank == 0:
             show_settings(settings, as_json=as_json)
             size = parameter_count(StormNetwork(settings.network, grid_of(store)))
-            note(f"{size:,} parameters, {comm.size} processes, {mesh.device}")
+            note(f"{size:,} parameters, {mesh.world.size} processes, {mesh.device}")
         with (
-            Interruption(comm) as interrupted,
+            Interruption(mesh.world) as interrupted,
             Steps(settings.training.steps, "step", shown=mesh.rank == 0) as steps,
         ):
 
             def report(step: int, loss: float) -> None:
                 steps.to(step, f"loss {loss:.4f}")
 
-            prior = train_on_files(
+            done = fit_prior(
                 settings,
                 store,
                 out,
                 device=mesh.device,
-                comm=comm,
+                mesh=mesh,
                 overwrite=overwrite,
                 progress=report,
                 interrupted=interrupted,
             )
         if mesh.rank == 0:
-            _say(out / PRIOR, done=prior is not None, as_json=as_json)
-    if prior is None:
+            _say(out / PRIOR, done=done, as_json=as_json)
+    if not done:
         click.get_current_context().exit(INTERRUPTED)
 
 

@@ -4,6 +4,7 @@ from stormda.storm import recipes
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.config import StormConfig
 from stormda.storm.datasets import assimilate_dataset, train_on_dataset
+from stormda.storm.ladder import ladder
 from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Conditioned, Storm
@@ -22,6 +23,7 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "assimilate_dataset",
+    "ladder",
     "recipes",
     "train_on_dataset",
 ]

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from stormda.io import EnsembleWriter, ObservationTable, Store
+from stormda.parallel import Communicator, StartedMesh
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import (
     check_history,
-    continued_past,
     cycle_times,
     initial_past,
     prior_units,
@@ -26,6 +27,7 @@ from stormda.storm.assimilation_inputs import (
 )
 from stormda.storm.cycler import Cycler
 from stormda.storm.ensemble_output import named_fields, run_writer
+from stormda.storm.ensemble_share import begun
 from stormda.storm.frames import Times
 from stormda.storm.observation_feedback import write_run_feedback
 from stormda.storm.prior import Storm
@@ -71,6 +73,7 @@ def assimilate_files(
     observed: Mapping[str, str],
     inputs: Mapping[str, str],
     overwrite: bool = False,
+    mesh: StartedMesh | None = None,
     progress: Callable[[int, int, np.datetime64], None] | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Outcome | None:
@@ -86,6 +89,8 @@ def assimilate_files(
         observed: What each variable is called in the table, by the name of the field.
         inputs: SHA-256 of the input files by path, for the record.
         overwrite: Whether an existing output may be replaced.
+        mesh: The processes that share the members (axis `member`) and the network of `prior` (its
+            other axes), all of which call this; the first writes. None for one.
         progress: Called after every cycle with its number, their count and its time.
         interrupted: Polled after every cycle.
 
@@ -97,24 +102,25 @@ def assimilate_files(
         ValueError: Where history, observations and prior do not fit together, or no observation
             can be used.
     """
+    mesh = StartedMesh.alone(axis="member") if mesh is None else mesh
     table, times = observations_of_run(prior, history, table, config, observed)
-    writer = run_writer(
-        prior, history, out, config, inputs, title="STORM analyses", overwrite=overwrite
-    )
-    cycler = Cycler(prior, table, times, config)
-    done = len(writer.completed())
-    stored = [writer.read(cycle).fields for cycle in range(done)[-prior.config.history :]]
+    cycler = Cycler(prior, table, times, config, mesh.comm("member"))
+    writer = None
+    if mesh.rank == 0:
+        title = "STORM analyses"
+        writer = run_writer(prior, history, out, config, inputs, title=title, overwrite=overwrite)
     initial = initial_past(prior, history, times[0], config)
-    cycler.past = continued_past(prior, initial, stored)
+    done, cycler.past = begun(prior, writer, initial, mesh.world)
     for cycle in range(done, len(times)):
         analysis, account, feedback = cycler.step(cycle)
-        fields = named_fields(prior, analysis)
-        writer.write(cycle, times[cycle], fields, state=feedback, metadata=account)
+        if writer is not None:
+            fields = named_fields(prior, analysis)
+            writer.write(cycle, times[cycle], fields, state=feedback, metadata=account)
         if progress is not None:
             progress(cycle + 1, len(times), times[cycle])
         if interrupted() and cycle + 1 < len(times):
             return None
-    return _finish(writer, table, len(times))
+    return _finish(writer, table, len(times), mesh.world)
 
 
 def observations_of_run(
@@ -143,14 +149,17 @@ def observations_of_run(
     return inside, times
 
 
-def _finish(writer: EnsembleWriter, table: ObservationTable, count: int) -> Outcome:
-    notes = [writer.read(cycle).metadata for cycle in range(count)]
-    refused = sum(note["refused"] for note in notes)
-    outcome = Outcome(
-        cycles=count,
-        used=sum(note["used"] for note in notes),
-        rejected=table.rejected + Counter({"background check": refused}),
-    )
+def _finish(
+    writer: EnsembleWriter | None, table: ObservationTable, count: int, comm: Communicator
+) -> Outcome:
+    cycles = range(0 if writer is None else count)
+    notes = [writer.read(cycle).metadata for cycle in cycles if writer is not None]
+    sums = [sum(note[key] for note in notes) for key in ("used", "refused")]
+    used, refused = comm.broadcast(torch.tensor(sums, device=comm.device)).tolist()
+    rejected = table.rejected + Counter({"background check": refused})
+    outcome = Outcome(cycles=count, used=used, rejected=rejected)
+    if writer is None:
+        return outcome
     account = {"used": outcome.used, "rejected": dict(outcome.rejected)}
     record = {**writer.provenance, "observations": account}
     write_run_feedback(writer, table, count, record)

@@ -38,8 +38,22 @@ class StormConfig:
     depth: int = 4
     """Blocks of the trunk, passed at every denoising step."""
 
-    mixer: Literal["linear", "tile", "full", "none"] = "linear"
-    """How tokens of one frame mix: linear, tile, full or none, beside a local convolution."""
+    mixer: Literal["linear", "tile", "tile+linear", "full", "none"] = "linear"
+    """How tokens of one frame mix beside a local convolution: globally at linear cost, in tiles,
+    both of these, globally at quadratic cost, or not at all."""
+
+    tile: tuple[int, int] = (8, 8)
+    """Rows and columns of tokens in a tile of the mixers `tile` and `tile+linear`."""
+
+    halo: tuple[int, int] = (2, 2)
+    """Rows and columns of tokens around a tile that it sees too."""
+
+    network_tiles: tuple[int, int] = (1, 1)
+    """Rows and columns of tiles that encoder and trunk take one by one, each as if it were the
+    whole field, merged at the end (`network_tiles`); (1, 1) for none."""
+
+    network_halo: tuple[int, int] = (2, 2)
+    """Rows and columns of tokens around such a tile that it sees too."""
 
     mlp_ratio: float = 4.0
     """Hidden over model width in the multilayer perceptrons."""

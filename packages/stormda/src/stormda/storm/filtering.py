@@ -8,7 +8,7 @@ they are expected to be, which the network is told, follows from the spread of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,11 +92,11 @@ def expected_error(
         valid: Where the fields exist, bool (variables, rows, cols); None for everywhere.
     """
     variance = past[:, -1].var(dim=0)
-    mean = variance.mean(dim=(-2, -1))
+    mean = variance.flatten(1).mean(1)
     if valid is not None:
-        mean = mean / valid.to(variance).mean(dim=(-2, -1)).clamp_min(1e-12)
+        mean = mean / valid.to(variance).flatten(1).mean(1).clamp_min(1e-12)
     spread = mean.sqrt()
-    least = settings.smallest_error * normalization.std[:, 0, 0]
+    least = settings.smallest_error * normalization.std.flatten()
     return torch.maximum(settings.error_factor * spread, least)
 
 
@@ -104,7 +104,7 @@ def sample_present(
     now: PhysicalDenoiser,
     observation: Observation | None,
     *,
-    members: int,
+    members: int | Sequence[int],
     settings: FilterSettings,
     generator: torch.Generator,
 ) -> Tensor:
@@ -113,7 +113,7 @@ def sample_present(
     Args:
         now: The conditionals.
         observation: What is observed [physical units]; None for a forecast.
-        members: How many there are.
+        members: How many there are, or which; the noise of each follows from its number.
         settings: Noise levels and guidance.
         generator: Source of the noise.
 
@@ -151,7 +151,7 @@ class OneStageFilter:
         self, prior: Storm, initial: Tensor, settings: FilterSettings, generator: torch.Generator
     ) -> None:
         self.prior, self.settings, self.generator = prior, settings, generator
-        self.past = initial[:, None].expand(-1, prior.config.history, -1, -1, -1).clone()
+        self.past = torch.stack([initial] * prior.config.history, 1)
 
     def step(self, observation: Observation | None, *, clock: Tensor | None = None) -> Tensor:
         """Sample the next analysis, or a forecast where nothing is observed.

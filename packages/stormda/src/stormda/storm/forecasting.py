@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from stormda.io import ObservationTable, Store, observation_table
+from stormda.parallel import StartedMesh
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import (
     check_history,
-    continued_past,
     initial_past,
     step_of,
 )
 from stormda.storm.cycler import Cycler
 from stormda.storm.ensemble_output import named_fields, run_writer
+from stormda.storm.ensemble_share import begun
 from stormda.storm.filtering import FilterSettings
 from stormda.storm.prior import Storm
 
@@ -79,6 +80,7 @@ def forecast_files(
     *,
     inputs: Mapping[str, str],
     overwrite: bool = False,
+    mesh: StartedMesh | None = None,
     progress: Callable[[int, int, np.datetime64], None] | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> int | None:
@@ -91,6 +93,8 @@ def forecast_files(
         config: The settings.
         inputs: SHA-256 of the input files by path, for the record.
         overwrite: Whether an existing output may be replaced.
+        mesh: The processes that share the members (axis `member`) and the network of `prior` (its
+            other axes), all of which call this; the first writes. None for one.
         progress: Called after every frame with its number, their count and its time.
         interrupted: Polled after every frame.
 
@@ -106,22 +110,24 @@ def forecast_files(
     first = history.times[-1] + step if config.start is None else config.start
     times = np.datetime64(first, "s") + np.arange(config.steps) * step
     settings = config.cycling(times[0], step)
-    writer = run_writer(
-        prior, history, out, config, inputs, title="STORM forecast", overwrite=overwrite
-    )
-    done = len(writer.completed())
-    cycler = Cycler(prior, _nothing(prior), times, settings)
-    stored = [writer.read(cycle).fields for cycle in range(done)[-prior.config.history :]]
+    mesh = StartedMesh.alone(axis="member") if mesh is None else mesh
+    cycler = Cycler(prior, _nothing(prior), times, settings, mesh.comm("member"))
+    writer = None
+    if mesh.rank == 0:
+        title = "STORM forecast"
+        writer = run_writer(prior, history, out, config, inputs, title=title, overwrite=overwrite)
     initial = initial_past(prior, history, times[0], settings)
-    cycler.past = continued_past(prior, initial, stored)
+    done, cycler.past = begun(prior, writer, initial, mesh.world)
     for cycle in range(done, len(times)):
         fields = named_fields(prior, cycler.step(cycle)[0])
-        writer.write(cycle, times[cycle], fields)
+        if writer is not None:
+            writer.write(cycle, times[cycle], fields)
         if progress is not None:
             progress(cycle + 1, len(times), times[cycle])
         if interrupted() and cycle + 1 < len(times):
             return None
-    writer.finish()
+    if writer is not None:
+        writer.finish()
     return len(times)
 
 

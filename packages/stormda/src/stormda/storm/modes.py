@@ -26,7 +26,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 HALVINGS = 60
@@ -62,8 +61,8 @@ class Modes:
 
         The mean over the cells of a variable that exist, (modes + 1, variables).
         """
-        cells = self.exists.sum(dim=(-2, -1)).clamp_min(1)
-        along = self.basis.square().sum(dim=(-2, -1))
+        cells = self.exists.flatten(1).sum(1).clamp_min(1)
+        along = self.basis.square().flatten(2).sum(2)
         return torch.cat([along, cells[None] - along.sum(0, keepdim=True)]) / cells
 
     @property
@@ -78,7 +77,7 @@ class Modes:
             x: Fields, (batch, variables, rows, cols).
             weights: (batch, modes + 1).
         """
-        basis = rearrange(self.basis, "m v y x -> m (v y x)")
+        basis = self.basis.flatten(1)
         flat, beside = x.flatten(1), weights[:, -1:]
         weighed = beside * flat + ((weights[:, :-1] - beside) * (flat @ basis.mT)) @ basis
         return weighed.reshape(x.shape)
@@ -97,7 +96,7 @@ class Modes:
             Error in standard deviations of each variable, (batch, variables).
         """
         left = noise[:, None] * self.correlation(noise)
-        return (left @ self.share).sqrt() * self.scale[:, 0, 0]
+        return (left @ self.share).sqrt() * self.scale.flatten()
 
     def noise(self, level: Tensor) -> Tensor:
         """Return the r that leaves errors of a mean square level, the inverse of `level`.
@@ -108,7 +107,7 @@ class Modes:
         Returns:
             r, (batch,); 0 where the level is.
         """
-        wanted = (level / self.scale[:, 0, 0]).square().mean(1)
+        wanted = (level / self.scale.flatten()).square().mean(1)
         share = self.share.mean(1)
         low = torch.full_like(wanted, -30.0)
         high = torch.full_like(wanted, 30.0)
@@ -190,7 +189,7 @@ class ModeCovariance(nn.Module):
 
     Args:
         count: How many modes.
-        shape: (variables, rows, cols).
+        shape: (variables, rows, cols), or (variables, cells) where the grid is a list.
 
     Examples:
         >>> covariance = ModeCovariance(2, (1, 4, 4))
@@ -212,7 +211,7 @@ class ModeCovariance(nn.Module):
         self.register_buffer("basis", torch.zeros(count, *shape))
         self.register_buffer("climate", torch.ones(count + 1))
         self.register_buffer("own", torch.ones(count + 1))
-        self.register_buffer("unit", torch.ones(shape[0], 1, 1))
+        self.register_buffer("unit", torch.ones(shape[0], *[1] * (len(shape) - 1)))
         self.log_climate = nn.Parameter(torch.zeros(count + 1))
         """What is learned beside the start, as a logarithm: of the history's errors."""
         self.log_own = nn.Parameter(torch.zeros(count + 1))
@@ -256,8 +255,7 @@ class ModeCovariance(nn.Module):
     def pointwise(self, variance: Tensor) -> Tensor:
         """Return the variance of a departure at every point, (batch, variables, rows, cols)."""
         along, beside = variance[:, :-1], variance[:, -1:]
-        squares = rearrange(self.basis.square(), "m v y x -> m (v y x)")
-        local = (along - beside) @ squares + beside
+        local = (along - beside) @ self.basis.square().flatten(1) + beside
         return local.reshape(-1, *self.basis.shape[1:])
 
     def denoise(self, d: Tensor, sigma: Tensor, variance: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ Spatial mixing is linear attention with a local convolution, temporal mixing loo
 one location only, so every frame costs O(tokens). History tokens never enter the trunk: a long
 history costs its embedding, and the encoder's outlook is one more frame for the trunk to look at.
 
+On a mesh of ranks a process holds a rectangle of every field (`field_share`, axes lat and lon) and
+some heads of every block (`heads_cut`, axis tensor); the same numbers come out as on one process.
+
 Source: Karras et al. (2022), eq. 7, https://arxiv.org/abs/2206.00364; block and noise gates after
 STORM, https://arxiv.org/abs/2604.16590, section III; a deterministic mean with a generative
 residual as in Mardani et al. (2025), CorrDiff, https://arxiv.org/abs/2309.15214.
@@ -40,8 +43,13 @@ from stormda.attention import (
 )
 from stormda.grid import Grid, Patching, grid_features
 from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig
+from stormda.parallel import Communicator, SelfComm, StartedMesh
 from stormda.storm.config import StormConfig
+from stormda.storm.field_share import FieldShare
+from stormda.storm.heads_cut import cut_block, cut_history
 from stormda.storm.modes import ModeCovariance
+from stormda.storm.network_tiles import NetworkTiles
+from stormda.storm.token_layout import has_poles, neighbourhood, rows_and_columns
 
 CLOCK_FEATURES = 6
 """Sines and cosines of the year, the UTC day and the local solar day (`time_features`)."""
@@ -63,7 +71,7 @@ class Encoded:
     """Embedding of the history's error and of the calendar, (batch, width)."""
 
     forecast: Tensor
-    """Conditional mean of the normalised increment, (batch, variables, rows, cols)."""
+    """Conditional mean of the normalised increment, (batch, variables, *grid.shape)."""
 
     size: Tensor
     """Typical size s of a departure from it, (batch,)."""
@@ -77,9 +85,17 @@ class StormNetwork(nn.Module):
 
     Args:
         config: The sizes.
-        grid: Where the fields live; its geometry enters as token features.
+        grid: Where the fields live; its geometry enters as token features. Tokens mix with their
+            neighbours by rows and columns, on a globe also over the poles, or, where the grid is a
+            list of cells, by the table of `Patching.neighbours`; the weights are the same.
         valid: Where a field exists at all (the sea, for waves), bool
-            (variables, rows, cols); None for everywhere. Elsewhere the fields are zero.
+            (variables, *grid.shape); None for everywhere. Elsewhere the fields are zero.
+        mesh: Ranks that share the fields (axes `lat` and `lon`) and the heads (axis `tensor`);
+            None for one process. Fields are then the cells of `share.cut`.
+
+    Raises:
+        ValueError: `valid` has another shape, the mixer has tiles and the grid no rows, or the
+            grid or the heads do not fit the mesh.
 
     Examples:
         >>> from stormda.grid import PlaneGrid
@@ -95,8 +111,16 @@ class StormNetwork(nn.Module):
     features: Tensor
     weight: Tensor
     valid: Tensor | None
+    here: Tensor | None
 
-    def __init__(self, config: StormConfig, grid: Grid, *, valid: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: StormConfig,
+        grid: Grid,
+        *,
+        valid: Tensor | None = None,
+        mesh: StartedMesh | None = None,
+    ) -> None:
         super().__init__()
         expected = (len(config.variables), *grid.shape)
         if valid is not None and (tuple(valid.shape) != expected or valid.dtype != torch.bool):
@@ -105,9 +129,12 @@ class StormNetwork(nn.Module):
                 f"{tuple(valid.shape)}"
             )
         self.config, self.grid = config, grid
-        self.patching = Patching(grid, patch=config.patch)
-        self.shape = self.patching.token_shape
-        features = torch.as_tensor(grid_features(self.patching), dtype=torch.float32)
+        whole = Patching(grid, patch=config.patch)
+        self.share = FieldShare(whole, mesh, poles=has_poles(whole))
+        self.tiles: NetworkTiles | None = None
+        self.patching = self.share.patching
+        self.shape = rows_and_columns(self.patching)
+        features = torch.as_tensor(grid_features(whole), dtype=torch.float32)
         tokens = TokenizerConfig(
             variables=config.variables,
             patch=config.patch,
@@ -119,10 +146,13 @@ class StormNetwork(nn.Module):
         self.history_tokens = Tokenizer(tokens)
         self.fields = Detokenizer(tokens)
         self.forecast = Detokenizer(tokens)
-        weight = torch.as_tensor(self.patching.weights, dtype=torch.float32)
-        self.register_buffer("features", features, persistent=False)
-        self.register_buffer("weight", weight / weight.mean(), persistent=False)
+        weight = torch.as_tensor(whole.weights, dtype=torch.float32)
+        cut = self.share.cut_tokens
+        self.register_buffer("features", cut(features), persistent=False)
+        self.register_buffer("weight", cut(weight / weight.mean()), persistent=False)
         self.register_buffer("valid", valid)
+        here = None if valid is None else self.share.cut(valid)
+        self.register_buffer("here", here, persistent=False)
         self.frame = nn.Parameter(0.02 * torch.randn(config.history + 1, config.width))
         self.level = ScalarEmbedding(len(config.variables), config.width)
         self.noise = ScalarEmbedding(1, config.width)
@@ -132,23 +162,53 @@ class StormNetwork(nn.Module):
             heads=config.heads,
             mixer=config.mixer,
             mlp_ratio=config.mlp_ratio,
+            tile=config.tile,
+            halo=config.halo,
             periodic=grid.periodic,
+            poles=has_poles(whole),
         )
+        if math.prod(config.network_tiles) > 1:
+            self.tiles = NetworkTiles(config, self.share, poles=block.poles)
+            block = replace(block, periodic=(False, False), poles=False)
+        around = neighbourhood(whole)
         self.modes = ModeCovariance(config.modes, expected) if config.modes else None
         inner = replace(block, temporal=False)
         self.keys = HistoryProjection(config.width, config.heads)
         self.encoder_modulation = SharedModulation(config.width)
         self.encoder = nn.ModuleList(
-            StormBlock(inner if i else block) for i in range(config.encoder_depth)
+            StormBlock(inner if i else block, around=around) for i in range(config.encoder_depth)
         )
         self.modulation = SharedModulation(config.width)
-        self.trunk = nn.ModuleList(StormBlock(block) for _ in range(config.depth))
+        self.trunk = nn.ModuleList(StormBlock(block, around=around) for _ in range(config.depth))
+        self._spread(mesh)
+
+    def _spread(self, mesh: StartedMesh | None) -> None:
+        """Let every block have its part of the field and of the heads."""
+        tensor: Communicator = SelfComm()
+        if mesh is not None and "tensor" in mesh.mesh.names:
+            tensor = mesh.comm("tensor")
+        sharded = mesh is not None and "shard" in mesh.mesh.names and mesh.size("shard") > 1
+        cut_history(self.keys, self.config.width, tensor, sharded=sharded)
+        for block in self.blocks:
+            cut_block(block, tensor, sharded=sharded)
+            if not self.share.alone and self.tiles is None:
+                block.spread(self.share)
+        if sharded and self.tiles is not None and self.share.alone:
+            raise ValueError(
+                "mesh: expected a tile for every rank of lat x lon where parameters are sharded, "
+                f"got {self.config.network_tiles} tiles on one"
+            )
+
+    @property
+    def blocks(self) -> list[StormBlock]:
+        """Return the blocks, those of the encoder first."""
+        return [*self.encoder, *self.trunk]
 
     def encode(self, history: Tensor, level: Tensor, clock: Tensor | None = None) -> Encoded:
         """Turn the past into keys and values.
 
         Args:
-            history: Normalised frames z, oldest first, (batch, history, variables, rows, cols).
+            history: Normalised frames z, oldest first, (batch, history, variables, *grid.shape).
             level: Expected error of the last frame, in standard deviations of each variable,
                 (batch, variables); 0 where the past is known exactly.
             clock: Calendar features of the present, (batch, 6), where the config asks for them.
@@ -157,7 +217,7 @@ class StormNetwork(nn.Module):
             ValueError: Where a shape does not fit the config.
         """
         b = history.shape[0]
-        expected = (b, self.config.history, len(self.config.variables), *self.grid.shape)
+        expected = (b, self.config.history, len(self.config.variables), *self.patching.grid.shape)
         if tuple(history.shape) != expected:
             raise ValueError(f"history: expected {expected}, got {tuple(history.shape)}")
         condition = self.level(torch.log(level + 1e-3))
@@ -165,26 +225,23 @@ class StormNetwork(nn.Module):
             if clock is None:
                 raise ValueError("clock: expected calendar features, got None")
             condition = condition + self.clock(clock)
-        frames = self._tokens(self.history_tokens, rearrange(history, "b k v y x -> (b k) v y x"))
+        frames = self._tokens(self.history_tokens, history.flatten(0, 1))
         frames = rearrange(frames, "(b k) n d -> b k n d", b=b) + self.frame[:-1, None]
         past = self.keys(frames)
         modulation = self.encoder_modulation(condition)
-        tokens = frames[:, -1]
-        for block in self.encoder:
-            tokens = block(
-                tokens, condition, modulation, shape=self.shape, history=past, weight=self.weight
-            )
+        tokens = self._passed(self.encoder, frames[:, -1], condition, modulation, past)
         outlook = self.keys((tokens + self.frame[-1])[:, None])
         keys = torch.cat([past.keys, outlook.keys], 2)
         values = torch.cat([past.values, outlook.values], 2)
-        forecast = self._fields(self.forecast, tokens, history)
+        forecast = self._fields(self.forecast, tokens, history).clone()  # FSDP2 wants no views
         keys_and_values = HistoryKeys(keys, values)
         if self.modes is None:
             size = torch.full_like(level[:, 0], DEPARTURE)
             return Encoded(keys_and_values, condition, forecast, size, None)
         rho = self.modes.known(level)
         variance = self.modes.variance(rho)
-        forecast = forecast + self.modes.reversion(history[:, -1], rho)
+        newest = self.share.joined(history[:, -1])
+        forecast = forecast + self.share.cut(self.modes.reversion(newest, rho))
         size = self.modes.size(variance).detach()
         return Encoded(keys_and_values, condition, forecast, size, variance)
 
@@ -192,33 +249,33 @@ class StormNetwork(nn.Module):
         """Return D(d; sigma, past), the expected departure from the forecast.
 
         Args:
-            d: Noisy departures, (batch, variables, rows, cols).
+            d: Noisy departures, (batch, variables, *grid.shape).
             sigma: Noise level, a scalar or (batch,).
             past: From `encode`.
         """
         sigma = sigma.to(d.dtype).expand(d.shape[0])
-        scale, size = sigma[:, None, None, None], past.size[:, None, None, None]
+        scale, size = beside(sigma, d), beside(past.size, d)
         total = torch.sqrt(size**2 + scale**2)
         residual = self.residual(d / total, torch.log(sigma), past)
         estimate = self._gaussian(d, sigma, past) + scale * size / total * residual
-        return estimate if self.valid is None else estimate * self.valid
+        return estimate if self.here is None else estimate * self.here
 
     def _gaussian(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return the expected departure, were departures Gaussian."""
         if self.modes is None or past.variance is None:
-            size, scale = past.size[:, None, None, None], sigma[:, None, None, None]
+            size, scale = beside(past.size, d), beside(sigma, d)
             return (size / torch.sqrt(size**2 + scale**2)) ** 2 * d
         with torch.autocast(d.device.type, enabled=False):
-            return self.modes.denoise(d, sigma, past.variance)
+            return self.share.cut(self.modes.denoise(self.share.joined(d), sigma, past.variance))
 
     def uncertainty(self, past: Encoded) -> Tensor:
         """Return the typical size of a departure at every point, before anything is observed.
 
-        In normalised increments, (batch, variables, rows, cols).
+        In normalised increments, (batch, variables, *grid.shape), whole fields on any mesh.
         """
         if self.modes is None or past.variance is None:
-            size = past.size[:, None, None, None]
-            return size.expand(-1, len(self.config.variables), *self.grid.shape)
+            shape = (len(self.config.variables), *self.grid.shape)
+            return past.size.view(-1, *[1] * len(shape)).expand(-1, *shape)
         return self.modes.pointwise(past.variance).sqrt()
 
     def residual(self, d: Tensor, log_sigma: Tensor, past: Encoded) -> Tensor:
@@ -226,25 +283,37 @@ class StormNetwork(nn.Module):
         condition = self.noise(log_sigma[:, None]) + past.condition
         tokens = self._tokens(self.state_tokens, d)
         modulation = self.modulation(condition)
-        for block in self.trunk:
-            tokens = block(
-                tokens,
-                condition,
-                modulation,
-                shape=self.shape,
-                history=past.keys,
-                weight=self.weight,
-            )
+        tokens = self._passed(self.trunk, tokens, condition, modulation, past.keys)
         return self._fields(self.fields, tokens, d)
+
+    def _passed(
+        self,
+        blocks: nn.ModuleList,
+        tokens: Tensor,
+        condition: Tensor,
+        modulation: Tensor,
+        history: HistoryKeys,
+    ) -> Tensor:
+        """Return the tokens after some blocks."""
+        weight = self.weight
+        if self.tiles is not None:
+            return self.tiles(
+                blocks, tokens, condition, modulation, history=history, weight=weight
+            )
+        for block in blocks:
+            tokens = block(
+                tokens, condition, modulation, shape=self.shape, history=history, weight=weight
+            )
+        return tokens
 
     def _fields(self, detokenizer: Detokenizer, tokens: Tensor, like: Tensor) -> Tensor:
         fields: Tensor = detokenizer(tokens, self.config.variables, patching=self.patching)
         fields = fields.to(like.dtype)
-        return fields if self.valid is None else fields * self.valid
+        return fields if self.here is None else fields * self.here
 
     def compile_blocks(self) -> None:
         """Compile every block by itself, which is quicker to do than the whole and as fast."""
-        for block in (*self.encoder, *self.trunk):
+        for block in self.blocks:
             block.compile(dynamic=False)
 
     def _tokens(self, tokenizer: Tokenizer, fields: Tensor) -> Tensor:
@@ -252,7 +321,7 @@ class StormNetwork(nn.Module):
             fields,
             self.config.variables,
             patching=self.patching,
-            mask=self.valid,
+            mask=self.here,
             static=self.features,
         )
         return tokens
@@ -273,6 +342,16 @@ class ScalarEmbedding(nn.Module):
         features = noise_embedding(values, self.width)
         embedded: Tensor = self.mlp(rearrange(features, "b v d -> b (v d)"))
         return embedded
+
+
+def beside(numbers: Tensor, fields: Tensor) -> Tensor:
+    """Return one number for each sample (batch,) with the dimensions of fields (batch, ...).
+
+    Examples:
+        >>> beside(torch.ones(3), torch.zeros(3, 1, 8)).shape
+        torch.Size([3, 1, 1])
+    """
+    return numbers.reshape(-1, *[1] * (fields.ndim - 1))
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -20,10 +20,10 @@ class Normalization:
     """Statistics of the training data, in the order of the variables.
 
     Args:
-        mean: Climatological mean [physical units], (variables, rows or 1, cols or 1).
-        std: Standard deviation about it [physical units], (variables, 1, 1).
-        increment: Standard deviation of the change over one step, in units of `std`,
-            (variables, 1, 1).
+        mean: Climatological mean [physical units], (variables, rows or 1, cols or 1); where the
+            grid is a list, here and elsewhere (variables, cells or 1).
+        std: Standard deviation about it [physical units], (variables, 1, 1) or (variables, 1).
+        increment: Standard deviation of the change over one step, in units of `std`, like it.
 
     Raises:
         ValueError: Where a shape is wrong or a scale is not positive.
@@ -41,10 +41,10 @@ class Normalization:
     def __post_init__(self) -> None:
         for name in ("mean", "std", "increment"):
             value = getattr(self, name)
-            if value.ndim != 3 or value.shape[0] != self.mean.shape[0]:
-                raise ValueError(
-                    f"{name}: expected (variables, rows, cols), got {tuple(value.shape)}"
-                )
+            space = self.mean.ndim
+            if space not in (2, 3) or value.ndim != space or len(value) != len(self.mean):
+                wanted = "(variables, cells)" if space == 2 else "(variables, rows, cols)"
+                raise ValueError(f"{name}: expected {wanted}, got {tuple(value.shape)}")
             if not bool(torch.isfinite(value).all()):
                 raise ValueError(f"{name}: expected finite values, got NaN or infinity")
         for name in ("std", "increment"):

@@ -18,13 +18,14 @@ Rudin, Osher and Fatemi (1992), Physica D 60, as a prior for downscaling after O
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from stormda.storm.network import StormNetwork
+from stormda.storm.field_share import FieldShare
+from stormda.storm.network import StormNetwork, beside
 from stormda.storm.normalization import Normalization
 
 
@@ -45,6 +46,23 @@ class Batch:
     level: Tensor
     clock: Tensor | None = None
     valid: Tensor | None = None
+
+    def select(self, samples: Tensor) -> Batch:
+        """Return some of the samples, by number (n,)."""
+        return Batch(
+            self.history[samples],
+            self.target[samples],
+            self.level[samples],
+            None if self.clock is None else self.clock[samples],
+            None if self.valid is None else self.valid[samples],
+        )
+
+    def cut(self, share: FieldShare) -> Batch:
+        """Return the cells that a process has of the fields."""
+        valid = None if self.valid is None else share.cut(self.valid)
+        return replace(
+            self, history=share.cut(self.history), target=share.cut(self.target), valid=valid
+        )
 
 
 class SampleSource(Protocol):
@@ -98,27 +116,36 @@ def denoising_loss(
 ) -> Tensor:
     """Return the loss of each sample, (batch,).
 
+    Where ranks share the fields, every rank's result is its cells' addend to the loss.
+
     Args:
         network: The denoiser.
         normalization: For the scale of the increments.
-        batch: Samples.
+        batch: Samples, of which this process has the cells of `network.share`.
         sigma: Noise levels, (batch,).
         noise: Unit normal, like `batch.target`.
         variation: Weight lambda of the total variation of the forecast field.
+
+    Raises:
+        ValueError: If a total variation is asked for where ranks share the fields.
     """
+    share = network.share
+    if variation and not share.alone:
+        raise ValueError(f"variation: expected 0 where ranks share the fields, got {variation}")
     w = (batch.target - batch.history[:, -1]) / normalization.increment
     past = network.encode(batch.history, batch.level, batch.clock)
     departure = (w - past.forecast).detach()
-    scale = sigma[:, None, None, None]
+    scale = beside(sigma, w)
     estimate = network(departure + scale * noise, sigma, past)
-    size = past.size[:, None, None, None]
+    size = beside(past.size, w)
     denoising = (estimate - departure) ** 2 * (1 / size**2 + 1 / scale**2)
     squared: Tensor = denoising + (past.forecast - w) ** 2 / size**2
     if batch.valid is None:
-        loss = squared.mean(dim=(1, 2, 3))
+        loss = squared.flatten(1).mean(1) * (squared[0].numel() / share.cells(squared[0]))
     else:
         valid = batch.valid.to(squared).expand_as(squared)
-        loss = (squared * valid).sum(dim=(1, 2, 3)) / valid.sum(dim=(1, 2, 3)).clamp_min(1)
+        known = share.comm.all_reduce(valid.flatten(1).sum(1))
+        loss = (squared * valid).flatten(1).sum(1) / known.clamp_min(1)
     if not variation:
         return loss
     field = batch.history[:, -1] / normalization.increment + past.forecast
@@ -131,10 +158,18 @@ def total_variation(field: Tensor) -> Tensor:
     Args:
         field: (batch, variables, rows, cols).
 
+    Raises:
+        ValueError: The field has no rows and columns.
+
     Examples:
         >>> total_variation(torch.tensor([[[[0.0, 1.0], [0.0, 3.0]]]]))
         tensor([3.])
     """
+    if field.ndim != 4:
+        raise ValueError(
+            "field: expected (batch, variables, rows, cols) for a total variation, "
+            f"got {tuple(field.shape)}"
+        )
     down = field.diff(dim=-2).abs().mean(dim=(1, 2, 3))
     across: Tensor = field.diff(dim=-1).abs().mean(dim=(1, 2, 3))
     return down + across

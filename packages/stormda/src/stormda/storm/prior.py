@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stormda.grid import Grid, grid_from_dict
+from stormda.parallel import StartedMesh, splits
 from stormda.storm.config import StormConfig, from_dict, to_dict
 from stormda.storm.network import Encoded, StormNetwork
 from stormda.storm.normalization import Normalization
+from stormda.storm.training_mesh import take_up
 
 FORMAT = "stormda-prior-1"
 """Marks the file; a reader refuses any other."""
@@ -67,7 +69,7 @@ class Storm:
 
         Args:
             history: Past frames in physical units, oldest first,
-                (members, history, variables, rows, cols).
+                (members, history, variables, *grid.shape).
             error: Expected error (1 sigma) of the last frame in physical units, (variables,) or
                 (members, variables); 0 where the past is known exactly.
             clock: Calendar features of the present, (6,), where the network uses them.
@@ -77,12 +79,14 @@ class Storm:
         """
         n = self.normalization
         z = n.to_z(history)
-        level = error.to(z) / n.std[:, 0, 0]
+        level = error.to(z) / n.std.flatten()
         level = level.expand(history.shape[0], -1)
         if clock is not None:
             clock = clock.to(z).expand(history.shape[0], -1)
+        share = self.network.share
         with torch.no_grad():
-            past = self.network.encode(z, level, clock)
+            past = self.network.encode(share.cut(z), level, clock)
+            past = replace(past, forecast=share.joined(past.forecast, invariant=True))
         return Conditioned(self.network, n, z[:, -1], past)
 
     def to(self, device: torch.device | str) -> Storm:
@@ -100,7 +104,12 @@ class Storm:
         Args:
             path: Where to.
             dtype: Type of the stored weights; torch.float16 halves the file.
+
+        Raises:
+            ValueError: Where ranks share the weights, so that this one has not all of them.
         """
+        if any(split.comm.size > 1 for split in splits(self.network).values()):
+            raise ValueError("prior: expected the weights of one process, got those of a rank")
         path = Path(path)
         tensors = {
             f"network.{k}": v.to("cpu", dtype if v.is_floating_point() else v.dtype).contiguous()
@@ -120,8 +129,13 @@ class Storm:
         os.replace(partial, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Storm:
+    def load(cls, path: str | Path, *, mesh: StartedMesh | None = None) -> Storm:
         """Read a prior written by `save`, in float32 on the CPU.
+
+        Args:
+            path: The file.
+            mesh: Ranks that share the network (axes `lat`, `lon` and `tensor`), all of which give
+                it the same whole fields and get the same; None for one process.
 
         Raises:
             FileNotFoundError: Where there is no such file.
@@ -144,13 +158,12 @@ class Storm:
             from_dict(StormConfig, header["config"]),
             grid_from_dict(header["grid"]),
             valid=tensors.get("network.valid"),
+            mesh=mesh,
         )
         try:
-            network.load_state_dict(_under(tensors, "network."))
-        except RuntimeError as error:
-            raise ValueError(
-                f"{path}: expected the weights of this version's network, got others: {error}"
-            ) from error
+            take_up(network, _under(tensors, "network."))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         network.eval().requires_grad_(False)
         statistics = Normalization(**_under(tensors, "normalization."))
         return cls(network, statistics, header["step_hours"], header["provenance"])
@@ -173,7 +186,7 @@ class Conditioned:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return (variables, rows, cols)."""
+        """Return (variables, *grid.shape)."""
         return tuple(self.last.shape[1:])
 
     @property
@@ -189,8 +202,9 @@ class Conditioned:
     def __call__(self, x: Tensor, sigma: Tensor | float, **context: object) -> Tensor:
         """Return the expected departure, given a noisy one."""
         del context
-        estimate: Tensor = self.network(x, torch.as_tensor(sigma, device=x.device), self.past)
-        return estimate
+        share, sigma = self.network.share, torch.as_tensor(sigma, device=x.device)
+        estimate: Tensor = self.network(share.enter(x), sigma, self.past)
+        return share.joined(estimate, invariant=True)
 
     def uncertainty(self) -> Tensor:
         """Return the typical size of a departure [physical units], like the state of a member."""

@@ -4,6 +4,7 @@
     DIR/training.csv        loss of every step
     DIR/validation.csv      loss on the validation period, where there is one
     DIR/checkpoints/        what a resumed run starts from
+    DIR/best/               the weights of the smallest loss on the validation period
     DIR/prior.safetensors   the result: averaged weights, statistics, grid, provenance
 
 The same command in the same folder goes on where the last one stopped, and ends with the same
@@ -12,7 +13,6 @@ numbers as one that was never stopped.
 
 from __future__ import annotations
 
-import copy
 import csv
 import shutil
 from collections.abc import Callable
@@ -20,31 +20,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from stormda.io import Store, atomic_path
-from stormda.parallel import Communicator
+from stormda.parallel import PartsCheckpoint, StartedMesh, open_parts, save_parts
 from stormda.storm.config import to_dict
 from stormda.storm.files import FileHistories
 from stormda.storm.network import StormNetwork
-from stormda.storm.normalization import Normalization
 from stormda.storm.objective import denoising_loss
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.real_recipes import FileRecipe
 from stormda.storm.settings import first_difference, plain, read_settings, write_settings
 from stormda.storm.streams import stream
-from stormda.storm.training import Progress, Trainer
+from stormda.storm.training import AVERAGE, Progress, Trainer
 from stormda.storm.training_data import TrainingData, load_training_data
+from stormda.storm.training_mesh import fill_whole
 
 PRIOR = "prior.safetensors"
 """Name of the result in the folder of a run."""
 
+BEST = "best"
+"""Name of the folder with the weights of the smallest loss on the validation period."""
+
 VALIDATION = 3
 """What random numbers are for, beside those of `files`."""
 
-_OWN = ("config.toml", "training.csv", "validation.csv", "best.safetensors", PRIOR)
+_OWN = ("config.toml", "training.csv", "validation.csv", PRIOR)
 
 
 def claim_folder(folder: Path, run: dict[str, Any], *, overwrite: bool) -> None:
@@ -60,7 +61,8 @@ def claim_folder(folder: Path, run: dict[str, Any], *, overwrite: bool) -> None:
         ValueError: Where a run with other settings is there.
     """
     if overwrite:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", BEST):
+            shutil.rmtree(folder / name, ignore_errors=True)
         for name in _OWN:
             (folder / name).unlink(missing_ok=True)
     if (folder / PRIOR).exists():
@@ -87,59 +89,88 @@ def train_on_files(
     folder: Path,
     *,
     device: torch.device,
-    comm: Communicator | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Storm | None:
-    """Train a prior from what a folder holds already.
+    """Train a prior from what a folder holds already, on one process, and return it.
+
+    The arguments are those of `fit_prior`.
+
+    Returns:
+        The prior, or None where `interrupted` stopped the run.
+    """
+    done = fit_prior(
+        recipe,
+        store,
+        folder,
+        device=device,
+        overwrite=overwrite,
+        progress=progress,
+        interrupted=interrupted,
+    )
+    return Storm.load(folder / PRIOR).to(device) if done else None
+
+
+def fit_prior(
+    recipe: FileRecipe,
+    store: Store,
+    folder: Path,
+    *,
+    device: torch.device,
+    mesh: StartedMesh | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train a prior, on any mesh, from what a folder holds already; leave it in the folder.
 
     Args:
         recipe: The settings.
         store: The files.
         folder: For the results; see the module.
         device: Where to compute.
-        comm: Ranks that share every batch, or None for one process.
+        mesh: Ranks that train it together, with axes among `training_mesh.MESH_AXES`; None for one
+            process. A run may go on on another mesh.
         overwrite: Whether what an earlier run left in the folder may be removed.
         progress: Called after every step.
         interrupted: Polled after every step.
 
     Returns:
-        The prior, or None where `interrupted` stopped the run.
+        Whether it is finished; False where `interrupted` stopped the run.
 
     Raises:
         FileExistsError: Where the folder holds a finished prior.
-        ValueError: Where the files do not hold what the recipe asks for, or the folder holds
-            another run.
+        ValueError: Where the files do not hold what the recipe asks for, the folder holds
+            another run, or the mesh does not fit grid and network.
     """
-    first = comm is None or comm.rank == 0
+    mesh = StartedMesh.alone(device) if mesh is None else mesh
     run = {"recipe": to_dict(recipe), "inputs": store.sha256()}
     data = load_training_data(recipe, store, device)
-    if first:
+    network = _new_network(recipe, data, mesh).to(device)
+    if mesh.rank == 0:
         claim_folder(folder, run, overwrite=overwrite)
-    if comm is not None:
-        comm.barrier()
-    network = _new_network(recipe, data).to(device)
-    trainer = Trainer(network, data.training, recipe.training, directory=folder, comm=comm)
+    mesh.world.barrier()
+    trainer = Trainer(network, data.training, recipe.training, directory=folder, mesh=mesh)
     trainer.resume()
     best = None
-    if data.validation is not None and first:
-        best = Best(recipe, data.validation, network, folder, trainer.step)
+    if data.validation is not None:
+        best = Best(recipe, data.validation, trainer, folder)
     watch = _watch(recipe, trainer, best, progress)
     if not trainer.run(progress=watch, interrupted=interrupted):
-        return None
-    network = trainer.averaged()
-    if best is not None:
-        best.restore(network)
-    record = provenance(
-        recipe,
-        inputs=run["inputs"],
-        variables={name: data.units[i] for i, name in enumerate(recipe.network.variables)},
-    )
-    prior = Storm(network, data.training.normalization, data.step_hours, record)
-    if first:
+        return False
+    chosen, prefix = (trainer.checkpoint(), AVERAGE) if best is None else (best.checkpoint(), "")
+    if mesh.rank == 0:
+        whole = fill_whole(_new_network(recipe, data), chosen, prefix)
+        record = provenance(
+            recipe,
+            inputs=run["inputs"],
+            variables={name: data.units[i] for i, name in enumerate(recipe.network.variables)},
+        )
+        prior = Storm(whole, data.training.normalization, data.step_hours, record)
         prior.save(folder / PRIOR)
-    return prior
+    mesh.world.barrier()
+    return True
 
 
 def _watch(
@@ -150,17 +181,19 @@ def _watch(
     def watch(step: int, loss: float) -> None:
         due = step % recipe.validate_every == 0 or step == recipe.training.steps
         if best is not None and due:
-            best.consider(step, trainer.average)
+            best.consider(step)
         if progress is not None:
             progress(step, loss)
 
     return watch
 
 
-def _new_network(recipe: FileRecipe, data: TrainingData) -> StormNetwork:
-    """Return the network that a run starts from, the same for the same seed."""
+def _new_network(
+    recipe: FileRecipe, data: TrainingData, mesh: StartedMesh | None = None
+) -> StormNetwork:
+    """Return the network that a run starts from, the same for the same seed on any mesh."""
     torch.manual_seed(recipe.training.seed)
-    network = StormNetwork(recipe.network, data.grid, valid=data.mask)
+    network = StormNetwork(recipe.network, data.grid, valid=data.mask, mesh=mesh)
     if network.modes is not None and data.training.modes is not None:
         network.modes.set(data.training.modes)
     return network
@@ -174,61 +207,59 @@ class Best:
     Args:
         recipe: For the noise levels and the seed.
         source: Samples of the validation period.
-        network: Of the kind whose weights are judged; it is copied.
-        folder: For `validation.csv` and `best.safetensors`.
-        step: Where the training starts or goes on; what was noted of later steps is forgotten.
+        trainer: The run, at the step where it starts or goes on; what was noted of later steps is
+            forgotten.
+        folder: For `validation.csv` and `best`.
     """
 
     def __init__(
-        self,
-        recipe: FileRecipe,
-        source: FileHistories,
-        network: StormNetwork,
-        folder: Path,
-        step: int,
+        self, recipe: FileRecipe, source: FileHistories, trainer: Trainer, folder: Path
     ) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.normalization: Normalization = source.normalization
-        self.folder = folder
+        self.trainer, self.folder, self.source = trainer, folder, source
         generator = stream(recipe.training.seed, VALIDATION)
         targets = source.targets.repeat(-(-256 // len(source.targets)))
-        self.batch = source.samples(targets, generator)
-        device = self.batch.target.device
+        batch = source.samples(targets, generator)
+        device, share = batch.target.device, trainer.network.share
         self.sigma = recipe.training.noise.draw(len(targets), generator).to(device)
-        self.noise = torch.randn(self.batch.target.shape, generator=generator).to(device)
-        self.smallest = _kept(folder / "validation.csv", step)
+        noise = torch.randn(batch.target.shape, generator=generator).to(device)
+        self.batch, self.noise = batch.cut(share), share.cut(noise)
+        first = trainer.mesh.rank == 0
+        self.record = folder / "validation.csv"
+        self.smallest = _kept(self.record, trainer.step, write=first)
 
-    def consider(self, step: int, weights: list[Tensor]) -> float:
-        """Judge the weights of a step, keep them if they are the best, and return their loss."""
-        with torch.no_grad():
-            for own, new in zip(self.network.parameters(), weights, strict=True):
-                own.copy_(new)
-            losses = denoising_loss(
-                self.network, self.normalization, self.batch, self.sigma, self.noise
-            )
-        loss = float(losses.mean())
+    def consider(self, step: int) -> float:
+        """Judge the averaged weights of a step, keep them if they are best, return their loss."""
+        trainer = self.trainer
+        loss = self._loss()
         if loss < self.smallest:
             self.smallest = loss
-            with atomic_path(self.folder / "best.safetensors", overwrite=True) as path:
-                save_file(_named(self.network), path)
-        with (self.folder / "validation.csv").open("a", newline="") as file:
-            csv.writer(file).writerow([step, repr(loss)])
+            save_parts(
+                self.folder / BEST, step, trainer.averaged_parts(), mesh=trainer.mesh, keep=1
+            )
+        if trainer.mesh.rank == 0:
+            with self.record.open("a", newline="") as file:
+                csv.writer(file).writerow([step, repr(loss)])
         return loss
 
-    def restore(self, network: StormNetwork) -> None:
-        """Put the best weights into a network."""
-        network.load_state_dict(load_file(self.folder / "best.safetensors"))
+    def checkpoint(self) -> PartsCheckpoint:
+        """Return the best weights."""
+        return open_parts(self.folder / BEST, comm=self.trainer.mesh.world)
+
+    def _loss(self) -> float:
+        trainer = self.trainer
+        with trainer.averaging(), torch.no_grad():
+            losses = denoising_loss(
+                trainer.network, self.source.normalization, self.batch, self.sigma, self.noise
+            )
+        return float(trainer.network.share.comm.all_reduce(losses.mean()))
 
 
-def _named(network: StormNetwork) -> dict[str, Tensor]:
-    return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-
-
-def _kept(record: Path, step: int) -> float:
+def _kept(record: Path, step: int, *, write: bool) -> float:
     """Drop what was noted after a step, and return the smallest loss of the rest."""
     if not record.is_file():
         return float("inf")
     rows = [row for row in csv.reader(record.read_text().splitlines()) if int(row[0]) <= step]
-    with atomic_path(record, overwrite=True) as path, path.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
+    if write:
+        with atomic_path(record, overwrite=True) as path, path.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
     return min((float(row[1]) for row in rows), default=float("inf"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
 from stormda.storm.config import StormConfig
 from stormda.storm.disturbance import HistoryError
 from stormda.storm.files import Split
+from stormda.storm.ladder import SIZES, ladder
 from stormda.storm.objective import NoiseLevels
 from stormda.storm.superposition import Superposition
 from stormda.storm.training import TrainingConfig
@@ -131,7 +133,27 @@ def downscaling(variables: tuple[str, ...]) -> FileRecipe:
     )
 
 
+def at_size(variables: tuple[str, ...], *, size: str) -> FileRecipe:
+    """Return the starting point for a network of the ladder, for accelerators.
+
+    Blocks keep their inputs only and compute in bfloat16. The learning rates fall with the size as
+    those of ORBIT-2 do; they were not tuned here.
+
+    Source: Wang et al. (2025), ORBIT-2, https://arxiv.org/abs/2505.04802
+    """
+    start = fields(variables)
+    rate = {"10M": 1e-3, "200M": 5e-4, "10B": 2e-4}[size]
+    training = replace(start.training, learning_rate=rate, bfloat16=True, recompute=True)
+    return replace(start, network=ladder(size, variables), training=training)
+
+
 FILE_RECIPES: MappingProxyType[str, Callable[[tuple[str, ...]], FileRecipe]] = MappingProxyType(
-    {"fields": fields, "small": small, "era5-uk": era5_uk, "downscaling": downscaling}
+    {
+        "fields": fields,
+        "small": small,
+        "era5-uk": era5_uk,
+        "downscaling": downscaling,
+        **{size: partial(at_size, size=size) for size in SIZES},
+    }
 )
 """Recipes by name; each takes the names of the variables."""

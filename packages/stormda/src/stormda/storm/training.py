@@ -1,14 +1,20 @@
 """Fit a prior: AdamW, warm-up and cool-down, an exponential moving average, exact resumption.
 
 Everything random in step k is a function of (seed, k), drawn for the global batch and then shared
-out, so that a run that was killed, or that runs on another number of ranks, sees the same numbers.
+out, so that a run that was killed, or that runs on another mesh of ranks, sees the same numbers:
+
+    replica     samples of a batch
+    shard       samples likewise, and parameters, gradients and moments (FSDP2)
+    lat, lon    cells of every field
+    tensor      heads and hidden features of every block
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,19 +23,33 @@ import torch
 from torch import Tensor
 
 from stormda.parallel import (
-    Communicator,
+    Part,
+    PartsCheckpoint,
+    StartedMesh,
     clip_gradients,
-    intact_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-    sum_gradients,
+    local_of,
+    module_parts,
+    open_parts,
+    optimizer_options,
+    part_of,
+    recompute,
+    reduce_gradients,
+    restore_training,
+    save_parts,
+    splits,
+    training_parts,
+    whole_gradient_norm,
 )
 from stormda.storm.network import StormNetwork
 from stormda.storm.objective import Batch, NoiseLevels, SampleSource, denoising_loss
 from stormda.storm.streams import stream
+from stormda.storm.training_mesh import forget_gathered, samples_comm, shard_network
 
 _NOISE = 1
 """What a stream of the training is for (`streams`): its noise."""
+
+AVERAGE = "average/"
+"""How the names of averaged weights begin in a checkpoint."""
 
 Progress = Callable[[int, float], None]
 """Called with (step, loss) after every optimiser step."""
@@ -70,6 +90,13 @@ class TrainingConfig:
     """Weight of the total variation of the forecast, a prior for deterministic downscaling; it
     smooths forecasts, so that samples are drawn around a mean that is none."""
 
+    passes: int = 1
+    """Parts of a batch that are computed one after the other, which takes less memory."""
+
+    recompute: bool = False
+    """Keep only the inputs of blocks for the backward pass, which takes less memory and more
+    time."""
+
     bfloat16: bool = False
     """Compute in bfloat16 (weights, statistics and the loss stay in float32)."""
 
@@ -83,7 +110,7 @@ class TrainingConfig:
     """Seed of the noise and of the initial weights."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "checkpoint_every"):
+        for name in ("steps", "batch", "checkpoint_every", "passes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 <= self.ema < 1:
@@ -109,12 +136,17 @@ class Trainer:
     """One training run in a directory that holds its checkpoints and its log.
 
     Args:
-        network: The network, on its device; its weights are the start.
+        network: The network, on its device and, if ranks share it, made for `mesh`; its weights
+            are the start.
         source: Samples.
         config: The settings.
         directory: For checkpoints and `training.csv`; None keeps nothing.
-        comm: Ranks that share the batch, or None for one process.
+        mesh: The ranks that train it together, with axes among those of the module; None for one
+            process.
         metadata: JSON-able description stored in every checkpoint.
+
+    Raises:
+        ValueError: If there are fewer samples in a batch than passes over all ranks.
     """
 
     def __init__(
@@ -124,12 +156,24 @@ class Trainer:
         config: TrainingConfig,
         *,
         directory: Path | None = None,
-        comm: Communicator | None = None,
+        mesh: StartedMesh | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.network, self.source, self.config = network, source, config
-        self.directory, self.comm, self.metadata = directory, comm, metadata or {}
+        self.directory, self.metadata = directory, metadata or {}
         self.device = next(network.parameters()).device
+        self.mesh = StartedMesh.alone(self.device) if mesh is None else mesh
+        least = config.passes * samples_comm(self.mesh).size
+        if config.batch < least:
+            raise ValueError(
+                f"batch: expected at least {least}, a sample for each of {config.passes} passes "
+                f"of {samples_comm(self.mesh).size} ranks, got {config.batch}"
+            )
+        if config.recompute:
+            recompute(network.blocks)
+        if config.compile:
+            network.compile_blocks()
+        shard_network(network, self.mesh)
         self.parameters: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -138,10 +182,8 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=self.device.type == "cuda",
         )
-        self.average = [p.detach().clone() for p in self.parameters]
+        self.average = [local_of(p).detach().clone() for p in self.parameters]
         self.step = 0
-        if config.compile:
-            network.compile_blocks()
 
     def run(
         self,
@@ -173,39 +215,74 @@ class Trainer:
         """Put the averaged weights into the network and return it, ready for use."""
         with torch.no_grad():
             for parameter, mean in zip(self.parameters, self.average, strict=True):
-                parameter.copy_(mean)
+                local_of(parameter).copy_(mean)
         return self.network.eval().requires_grad_(False)
+
+    @contextmanager
+    def averaging(self) -> Iterator[None]:
+        """Let the network have the averaged weights for as long as the context lasts."""
+        own = [local_of(p).detach() for p in self.parameters]
+        kept = [x.clone() for x in own]
+        torch._foreach_copy_(own, self.average)
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(own, kept)
+            forget_gathered(self.network)
+
+    def averaged_parts(self) -> dict[str, Part]:
+        """Return this rank's parts of the averaged weights, by the names of the parameters."""
+        names = [name for name, p in self.network.named_parameters() if p.requires_grad]
+        parts, declared = module_parts(self.network), splits(self.network)
+        found = {}
+        for name, mean in zip(names, self.average, strict=True):
+            fused = name in declared and declared[name].blocks > 1
+            found[name] = part_of(mean, declared[name]) if fused else parts[name].like(mean)
+        return found
 
     def save(self) -> None:
         """Write a checkpoint, where there is a directory."""
         if self.directory is None:
             return
+        parts = training_parts(self.network, self.optimizer)
+        parts |= {f"{AVERAGE}{name}": part for name, part in self.averaged_parts().items()}
         state = {
-            "parameters": [p.detach() for p in self.parameters],
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_options(self.optimizer),
             "source": self.source.state_dict(),
         }
-        save_checkpoint(
-            self.directory / "checkpoints", self.step, state, self.metadata, comm=self.comm
+        save_parts(
+            self.directory / "checkpoints", self.step, parts, state, self.metadata, mesh=self.mesh
         )
 
     def resume(self) -> int:
-        """Load the newest intact checkpoint, if there is one, and return the step it is at."""
-        if self.directory is None or not intact_checkpoints(self.directory / "checkpoints"):
+        """Load the newest intact checkpoint, if there is one, and return the step it is at.
+
+        Raises:
+            DamagedCheckpoint: Where there are checkpoints and none is intact.
+        """
+        if self.directory is None or not (self.directory / "checkpoints").is_dir():
             return 0
-        checkpoint = load_checkpoint(self.directory / "checkpoints", fallback=True)
-        state: Any = checkpoint.state
-        with torch.no_grad():
-            for own, stored in zip(self.parameters, state["parameters"], strict=True):
-                own.copy_(stored)
-            for own, stored in zip(self.average, state["average"], strict=True):
-                own.copy_(stored)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.source.load_state_dict(state["source"])
+        try:
+            checkpoint = self.checkpoint()
+        except FileNotFoundError:
+            return 0
+        restore_training(checkpoint, self.network, self.optimizer, checkpoint.state["optimizer"])
+        checkpoint.fill({f"{AVERAGE}{n}": part for n, part in self.averaged_parts().items()})
+        self.source.load_state_dict(checkpoint.state["source"])
         self.step = checkpoint.step
         self._drop_log_after(self.step)
         return self.step
+
+    def checkpoint(self) -> PartsCheckpoint:
+        """Open the newest intact checkpoint of the run.
+
+        Raises:
+            FileNotFoundError: Where there is none.
+            DamagedCheckpoint: Where none is intact.
+        """
+        if self.directory is None:
+            raise FileNotFoundError("directory: expected one with checkpoints, got None")
+        return open_parts(self.directory / "checkpoints", comm=self.mesh.world, fallback=True)
 
     def _advance(self) -> float:
         config = self.config
@@ -214,33 +291,46 @@ class Trainer:
         batch = self.source.batch(self.step, config.batch)
         sigma, noise = self._noise(batch)
         batch, sigma, noise = self._share(batch, sigma, noise)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
-            losses = denoising_loss(
-                self.network,
-                self.source.normalization,
-                batch,
-                sigma,
-                noise,
-                variation=config.variation,
-            )
-        loss = losses.sum() / config.batch
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.comm is not None:
-            sum_gradients(self.parameters, self.comm)
-        norm = clip_gradients(self.parameters, config.clip)
-        value = self._global(loss.detach())
+        loss = self._backward(batch, sigma, noise)
+        reduce_gradients(self.network, self.mesh)
+        norm = whole_gradient_norm(self.network, self.mesh)
+        clip_gradients(self.parameters, config.clip, norm=norm)
+        value = float(self.mesh.comm(*self._adding()).all_reduce(loss))
         if not math.isfinite(value) or not bool(torch.isfinite(norm)):
             raise Divergence(
                 f"step {self.step}: expected a finite loss and gradient, got loss {value} and "
                 f"norm {float(norm)}; the last checkpoint is intact, a lower rate may help"
             )
         self.optimizer.step()
+        own = [local_of(p) for p in self.parameters]
         with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, self._average_weight())
+            torch._foreach_lerp_(self.average, own, self._average_weight())
         self.step += 1
         self._log(value)
         return value
+
+    def _backward(self, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
+        """Add up gradients pass by pass, and return this rank's part of the loss."""
+        config, total = self.config, torch.zeros((), device=self.device)
+        for part in torch.arange(len(sigma)).tensor_split(config.passes):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
+                losses = denoising_loss(
+                    self.network,
+                    self.source.normalization,
+                    batch.select(part),
+                    sigma[part],
+                    noise[part],
+                    variation=config.variation,
+                )
+            loss = losses.sum() / config.batch
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = total + loss.detach()
+        return total
+
+    def _adding(self) -> list[str]:
+        """Return the axes whose ranks' losses add up."""
+        return [name for name in self.mesh.mesh.names if name != "tensor"]
 
     def _average_weight(self) -> float:
         """Let the average forget its start: (1 + k) / (10 + k) until it reaches the decay."""
@@ -252,28 +342,15 @@ class Trainer:
         noise = torch.randn(batch.target.shape, generator=generator)
         return sigma.to(self.device), noise.to(self.device)
 
-    def _share(self, batch: Batch, *rest: Tensor) -> tuple[Any, ...]:
-        if self.comm is None or self.comm.size == 1:
-            return (batch, *rest)
-        mine = slice(self.comm.rank, None, self.comm.size)
-
-        def take(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x[mine]
-
-        part = Batch(
-            batch.history[mine],
-            batch.target[mine],
-            batch.level[mine],
-            take(batch.clock),
-            take(batch.valid),
-        )
-        return (part, *(x[mine] for x in rest))
-
-    def _global(self, loss: Tensor) -> float:
-        return float(loss if self.comm is None else self.comm.all_reduce(loss))
+    def _share(self, batch: Batch, sigma: Tensor, noise: Tensor) -> tuple[Batch, Tensor, Tensor]:
+        """Return this rank's samples and cells."""
+        comm = samples_comm(self.mesh)
+        mine = torch.arange(comm.rank, len(sigma), comm.size)
+        part, cut = batch.select(mine), self.network.share.cut
+        return part.cut(self.network.share), sigma[mine], cut(noise[mine])
 
     def _log(self, loss: float) -> None:
-        if self.directory is None or (self.comm is not None and self.comm.rank):
+        if self.directory is None or self.mesh.rank:
             return
         path = self.directory / "training.csv"
         new = not path.is_file()
@@ -285,7 +362,7 @@ class Trainer:
 
     def _drop_log_after(self, step: int) -> None:
         path = self.directory / "training.csv" if self.directory else None
-        if path is None or not path.is_file():
+        if path is None or not path.is_file() or self.mesh.rank:
             return
         header, *rows = path.read_text().splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= step]

@@ -11,7 +11,7 @@ import torch
 
 from stormda.assimilation.systems import SQG
 from stormda.grid import PlaneGrid
-from stormda.parallel import Communicator
+from stormda.parallel import StartedMesh
 from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Storm
@@ -45,7 +45,7 @@ def train_sqg(
     recipe: SqgRecipe,
     directory: Path,
     *,
-    comm: Communicator | None = None,
+    mesh: StartedMesh | None = None,
     progress: Progress | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Storm | None:
@@ -56,7 +56,7 @@ def train_sqg(
     Args:
         recipe: The settings.
         directory: For the archive, checkpoints, the log and the two files.
-        comm: Ranks that share every batch.
+        mesh: Ranks that share every batch (axis replica); None for one process.
         progress: Called after every step.
         interrupted: Polled after every step.
 
@@ -79,7 +79,7 @@ def train_sqg(
         source,
         recipe.training,
         directory=directory,
-        comm=comm,
+        mesh=mesh,
         metadata={"recipe": asdict(recipe)},
     )
     trainer.resume()
@@ -92,7 +92,7 @@ def train_sqg(
         recipe.archive.step_hours,
         provenance(recipe, seconds_of_last_run=round(time.time() - begun)),
     )
-    if comm is None or comm.rank == 0:
+    if mesh is None or mesh.rank == 0:
         frames = archive.truth[:, :: 4 * archive.config.stride].flatten(0, 1)
         Climatology.from_states(frames).save(directory / "climatology.safetensors")
         prior.save(directory / "prior.safetensors", dtype=torch.float16)

@@ -1,0 +1,117 @@
+"""The whole model on a mesh of ranks is the whole model on one."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from stormda.cli.options import parse_mesh
+from stormda.grid import Patching, PlaneGrid, grid
+from stormda.parallel import Mesh, SelfComm, StartedMesh
+from stormda.parallel.placement import Placement
+from stormda.storm import StormConfig, StormNetwork, Trainer, TrainingConfig
+from stormda.storm.field_share import FieldShare
+from stormda.storm.training_mesh import MESH_AXES
+
+
+class Of(SelfComm):
+    """A rank of many, on paper."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        super().__init__()
+        self.rank, self.size = rank, size
+
+
+def on_paper(**sizes: int) -> StartedMesh:
+    """Return the first rank of a mesh of one axis."""
+    ((axis, size),) = sizes.items()
+    placement = Placement(launcher="a test", rank=0, size=size)
+    cpu = torch.device("cpu")
+    return StartedMesh(Mesh(sizes), placement, cpu, {(axis,): Of(0, size)}, session=None)
+
+
+@pytest.mark.slow
+def test_four_ranks_are_one(tmp_path: Path) -> None:
+    """Loss, gradients and norm; steps that change the mesh on the way; joined fields."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    program = Path(__file__).with_name("whole_model.py")
+    done = subprocess.run(
+        [*launcher, "--nproc-per-node=4", str(program), str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+CONFIG = StormConfig(variables=("a",), patch=(2, 2), width=16, heads=4, encoder_depth=1, depth=1)
+
+
+@pytest.mark.parametrize(
+    ("on", "mesh", "message"),
+    [
+        (
+            grid("healpix4"),
+            on_paper(lat=2),
+            "mesh: expected a grid of rows and columns where fields are cut over ('lat', 'lon'), "
+            "got HealpixGrid",
+        ),
+        (
+            PlaneGrid((9, 8), spacing_m=(1.0, 1.0)),
+            on_paper(lon=2),
+            "mesh: expected rows and columns that the patch (2, 2) divides where fields are cut "
+            "over ('lat', 'lon'), got (9, 8)",
+        ),
+        (
+            PlaneGrid((4, 8), spacing_m=(1.0, 1.0)),
+            on_paper(lat=3),
+            "mesh: expected at most 2 ranks along lat, got 3",
+        ),
+        (
+            PlaneGrid((4, 8), spacing_m=(1.0, 1.0)),
+            on_paper(tensor=8),
+            "unit: expected at least 8 units, one for each rank, got 4 of 4 features",
+        ),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(on: object, mesh: StartedMesh, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        StormNetwork(CONFIG, on, mesh=mesh)
+
+
+def test_every_pass_of_every_rank_has_a_sample() -> None:
+    network = StormNetwork(CONFIG, PlaneGrid((8, 8), spacing_m=(1.0, 1.0)))
+    message = r"^batch: expected at least 6, a sample for each of 3 passes of 2 ranks, got 5$"
+    config = TrainingConfig(batch=5, passes=3)
+    with pytest.raises(ValueError, match=message):
+        Trainer(network, None, config, mesh=on_paper(replica=2))
+
+
+def test_a_field_that_is_all_here_is_not_touched() -> None:
+    share = FieldShare(Patching(grid("15deg"), (2, 2)))
+    x = torch.rand(3, 12, 24)
+    assert share.alone
+    assert share.cut(x) is x
+    assert share.joined(x) is x
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lat=two", "--mesh: expected sizes such as replica=4,shard=8, got 'lat=two'"),
+        ("lat=0", "--mesh: expected sizes such as replica=4,shard=8, got 'lat=0'"),
+        (
+            "width=2",
+            "--mesh: expected axes among replica, shard, lat, lon, tensor, got ['width']",
+        ),
+    ],
+)
+def test_a_mesh_is_said_in_words(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        parse_mesh(text, MESH_AXES)
