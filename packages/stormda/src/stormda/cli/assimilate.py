@@ -51,9 +51,9 @@ from stormda.storm.prior_training import PRIOR
 @click.option("--seed", type=int, help="Seed of all noise.")
 @click.option("--start", help="Time of the first analysis; by default one step after the history.")
 @click.option("--end", help="Time of the last analysis; by default that of the last observation.")
+@mesh_option
 @error_option
 @observed_option
-@mesh_option
 @set_option
 @device_option
 @overwrite_option
