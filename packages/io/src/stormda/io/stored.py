@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from stormda.io.anemoi import anemoi_fields, is_anemoi
 from stormda.io.files import open_group, open_raw
 from stormda.io.formats import Format, Location, format_of
+from stormda.io.whole_chunks import chunked_array
 from stormda.io.zarr_file import require_complete
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _dataset(file: h5py.File, name: str) -> StoredArray:
     found: h5py.Dataset = file[name if name in file else f"_nc4_non_coord_{name}"]
     if found.is_virtual:
         _require_sources(Path(file.filename), found)
-    return found  # type: ignore[no-any-return]
+    return chunked_array(found) or found
 
 
 def _require_sources(path: Path, virtual: h5py.Dataset) -> None:
