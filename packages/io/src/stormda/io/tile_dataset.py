@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stormda.grid import TileLayout, Window
 from stormda.io.cost import ReadAmplificationWarning
+from stormda.io.field_reader import FieldReader
 from stormda.io.permutation import SampleOrder
 from stormda.io.prefetch import prefetched
 from stormda.io.selection import Tile
@@ -28,6 +29,12 @@ from stormda.io.windows import WindowConfig, windows
 
 WASTE = 4.0
 """The read amplification from which a warning is given."""
+
+_FIRST = np.zeros(1, np.int64)
+"""The one frame of what does not change in time."""
+
+MOST_READERS = 4096
+"""Variables of tiles of which it is remembered how they are read."""
 
 Sample = dict[str, NDArray[Any]]
 
@@ -139,6 +146,11 @@ class TileDataset:
         return [] if self.layout is None else list(self.layout.windows())
 
     @cached_property
+    def _readers(self) -> dict[tuple[str, int], FieldReader]:
+        """What reads the variables of the tiles that came lately."""
+        return {}
+
+    @cached_property
     def _static(self) -> frozenset[str]:
         """The variables that have one frame for all times."""
         store = self.store
@@ -164,7 +176,7 @@ class TileDataset:
             raise IndexError(f"index: expected below {len(self)} samples, got {index}")
         number, tile = divmod(int(index) % len(self), self._tiles)
         frames = self._windows[number]
-        read = [self._read(name, frames, self._window(tile)) for name in self.variables]
+        read = [self._read(name, frames, tile) for name in self.variables]
         return {
             "x": _channels([values for values, _ in read]),
             "mask": _channels([mask for _, mask in read]),
@@ -231,11 +243,11 @@ class TileDataset:
         return self._places[tile if self.rank.tile is None else self.rank.tile].extended
 
     def _read(
-        self, name: str, frames: NDArray[np.int64], tile: Tile | None
+        self, name: str, frames: NDArray[np.int64], tile: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return a variable as (frames, channels, ...); one without levels is one channel."""
         static = name in self._static
-        values, mask = self.store.read(name, None if static else frames, tile)
+        values, mask = self._reader(name, tile).read(_FIRST if static else frames)
         if self.statistics is not None:
             values = self.statistics.normalise(name, values, mask)
         if name not in self._leveled:
@@ -243,6 +255,15 @@ class TileDataset:
         if static:
             values, mask = values.repeat(len(frames), 0), mask.repeat(len(frames), 0)
         return values, mask
+
+    def _reader(self, name: str, tile: int) -> FieldReader:
+        """Return what reads a variable of a tile; it is kept, with those of other tiles."""
+        reader = self._readers.get((name, tile))
+        if reader is None:
+            if len(self._readers) >= MOST_READERS:
+                self._readers.clear()
+            reader = self._readers[name, tile] = self.store.reader(name, self._window(tile))
+        return reader
 
     def _warn_of_waste(self) -> None:
         for name in self.variables:

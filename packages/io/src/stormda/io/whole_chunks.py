@@ -8,8 +8,10 @@ is wanted, and written likewise; the same bytes, with the same checksum. Whateve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -58,8 +60,8 @@ class ChunkedArray:
         found = None if box is None else self._read(box)
         if box is None or found is None:
             return np.asarray(self.dataset[key])
-        dropped = tuple(axis for axis, index in enumerate(key) if isinstance(index, int))
-        return found.squeeze(dropped) if dropped else found
+        sizes = [len(span) for span, i in zip(box, key, strict=True) if not isinstance(i, int)]
+        return found.reshape(sizes)
 
     def write(self, key: Key, values: NDArray[Any]) -> None:
         """Store values, which have the shape of the part."""
@@ -107,12 +109,16 @@ class ChunkedArray:
 
     def _buffer(self) -> NDArray[np.uint8]:
         """Return room for a chunk and its checksum."""
-        size = int(np.prod(self.chunks)) * self.dtype.itemsize
-        return np.empty(size + _CHECKSUM * self.checked, np.uint8)
+        return np.empty(self._bytes + _CHECKSUM * self.checked, np.uint8)
 
     def _chunk_in(self, stored: NDArray[np.uint8]) -> NDArray[Any]:
-        numbers = stored[:-_CHECKSUM] if self.checked else stored
-        return numbers.view(self.dtype).reshape(self.chunks)
+        """Return the numbers in that room."""
+        return np.ndarray(self.chunks, self.dtype, stored)
+
+    @cached_property
+    def _bytes(self) -> int:
+        """How many bytes a chunk has without its checksum."""
+        return math.prod(self.chunks) * self.dtype.itemsize
 
 
 def chunked_array(dataset: h5py.Dataset) -> ChunkedArray | None:
@@ -123,7 +129,7 @@ def chunked_array(dataset: h5py.Dataset) -> ChunkedArray | None:
     """
     if dataset.chunks is None or dataset.dtype.kind not in "iuf":
         return None
-    size = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
+    size = math.prod(dataset.chunks) * dataset.dtype.itemsize
     if size < _LEAST or size % 2 or not h5t.py_create(dataset.dtype).equal(dataset.id.get_type()):
         return None
     how: h5py.h5p.PropDCID = dataset.id.get_create_plist()
