@@ -216,9 +216,7 @@ def _turned(cols: list[Run], width: int) -> list[Run]:
     return runs(slice(start, start + length), width, "wrap", argument="tile columns")
 
 
-def _list_of_cells(
-    array: StoredArray, known: _Known, chosen: dict[Role, Index]
-) -> NDArray[Any]:
+def _list_of_cells(array: StoredArray, known: _Known, chosen: dict[Role, Index]) -> NDArray[Any]:
     """Return all cells of a list, or of the faces of a cubed sphere, along the last axis."""
     whole = slice(None)
     raw = _slab(array, known, {**chosen, "F": whole, "Y": whole, "X": whole})
@@ -251,8 +249,8 @@ def _indexed(array: StoredArray, key: list[Index]) -> NDArray[Any]:
 
 def _as_slice(frames: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     """Return evenly rising frame numbers as a slice, which files read in one go."""
-    steps = frames[1:] - frames[:-1]
-    step = int(steps[0]) if len(steps) else 1
-    if step < 1 or (steps != step).any():
+    first, last = int(frames[0]), int(frames[-1])
+    step = int(frames[1]) - first if len(frames) > 1 else 1
+    if step < 1 or frames.tolist() != [*range(first, last + 1, step)]:
         return frames
-    return slice(int(frames[0]), int(frames[-1]) + 1, step)
+    return slice(first, last + 1, step)

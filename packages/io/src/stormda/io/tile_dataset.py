@@ -146,6 +146,11 @@ class TileDataset:
         return [] if self.layout is None else list(self.layout.windows())
 
     @cached_property
+    def _seconds(self) -> NDArray[np.int64]:
+        """The times of the store, in seconds since 1970."""
+        return self.store.times.astype(np.int64)
+
+    @cached_property
     def _readers(self) -> dict[tuple[str, int], FieldReader]:
         """What reads the variables of the tiles that came lately."""
         return {}
@@ -172,15 +177,16 @@ class TileDataset:
             `x` float32 (frames, channels, rows, cols), 0 where missing; `mask` bool of the same
             shape, True where valid; `time` int64 (frames,), seconds since 1970; `index` int64 ().
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index: expected below {len(self)} samples, got {index}")
-        number, tile = divmod(int(index) % len(self), self._tiles)
+        count = len(self)
+        if not -count <= index < count:
+            raise IndexError(f"index: expected below {count} samples, got {index}")
+        number, tile = divmod(int(index) % count, self._tiles)
         frames = self._windows[number]
         read = [self._read(name, frames, tile) for name in self.variables]
         return {
             "x": _channels([values for values, _ in read]),
             "mask": _channels([mask for _, mask in read]),
-            "time": self.store.times[frames].astype(np.int64),
+            "time": self._seconds[frames],
             "index": np.array(index, np.int64),
         }
 
@@ -232,7 +238,7 @@ class TileDataset:
             )
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
-    @property
+    @cached_property
     def _tiles(self) -> int:
         """How many samples a window makes."""
         return len(self.layout) if self.layout is not None and self.rank.tile is None else 1

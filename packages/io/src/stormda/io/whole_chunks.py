@@ -162,9 +162,7 @@ def write_part(dataset: h5py.Dataset, key: Key, values: NDArray[Any]) -> None:
         array.write(whole, values)
 
 
-def _whole(
-    key: Key, shape: tuple[int, ...], chunks: tuple[int, ...]
-) -> tuple[range, ...] | None:
+def _whole(key: Key, shape: tuple[int, ...], chunks: tuple[int, ...]) -> tuple[range, ...] | None:
     """Return a part as ranges, if it is made of whole chunks."""
     box = []
     for index, size, chunk in zip(key, shape, chunks, strict=True):
@@ -187,8 +185,6 @@ def _places(
     starts = (range(span.start, span.stop, chunk) for span, chunk in zip(box, chunks, strict=True))
     for place in product(*starts):
         ends = [min(p + c, s.stop) for p, c, s in zip(place, chunks, box, strict=True)]
-        there = (
-            slice(p - s.start, e - s.start) for p, e, s in zip(place, ends, box, strict=True)
-        )
+        there = (slice(p - s.start, e - s.start) for p, e, s in zip(place, ends, box, strict=True))
         inside = (slice(0, e - p) for p, e in zip(place, ends, strict=True))
         yield place, tuple(there), tuple(inside)
