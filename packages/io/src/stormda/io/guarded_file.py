@@ -17,7 +17,6 @@ from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
-
 EARLY = 2**25
 """Bytes that are let go to the disk together, before the file ends."""
 
