@@ -3,22 +3,16 @@
 The HDF5 library may crash the process if a write fails while it closes a file. Here it never
 learns of that: the first error is kept, later writes go nowhere, and the error is raised once the
 library has closed the file, which is then thrown away.
-
-Long files go to the disk while they are written, so that little is left to wait for at the end.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-
-EARLY = 2**25
-"""Bytes that are let go to the disk together, before the file ends."""
 
 
 @contextmanager
@@ -55,8 +49,6 @@ class GuardedFile:
         """What went wrong first; None if nothing did."""
         self._path = path
         self._raw = FileIO(path, mode)
-        self._waiting = 0
-        self._flushing: threading.Thread | None = None
 
     def __enter__(self) -> GuardedFile:
         return self
@@ -67,8 +59,6 @@ class GuardedFile:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        if self._flushing is not None:
-            self._flushing.join()
         self._raw.close()
 
     def require_written(self) -> None:
@@ -104,10 +94,7 @@ class GuardedFile:
             while self.error is None and len(left):
                 left = left[self._raw.write(left) or 0 :]
         except OSError as error:
-            self._keep(error)
-        self._waiting += size
-        if self._waiting >= EARLY:
-            self._flush_early()
+            self.error = OSError(error.errno, error.strerror, str(self._path))
         return size
 
     def truncate(self, size: int) -> int:
@@ -116,25 +103,8 @@ class GuardedFile:
             if self.error is None:
                 self._raw.truncate(size)
         except OSError as error:
-            self._keep(error)
+            self.error = OSError(error.errno, error.strerror, str(self._path))
         return size
 
     def flush(self) -> None:
         """Nothing is held back."""
-
-    def _flush_early(self) -> None:
-        """Begin to bring to the disk what was written, unless that is still being done."""
-        if self._flushing is None or not self._flushing.is_alive():
-            self._waiting = 0
-            self._flushing = threading.Thread(target=self._to_disk, daemon=True)
-            self._flushing.start()
-
-    def _to_disk(self) -> None:
-        try:
-            os.fsync(self._raw.fileno())
-        except OSError as error:  # the system tells of it once
-            self._keep(error)
-
-    def _keep(self, error: OSError) -> None:
-        """Keep what went wrong first."""
-        self.error = self.error or OSError(error.errno, error.strerror, str(self._path))
