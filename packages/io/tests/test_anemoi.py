@@ -90,6 +90,34 @@ def test_every_variable_is_a_field_of_its_own(write, zarr_format) -> None:
         assert store.shape(name) == values.shape
 
 
+def test_units_are_what_the_metadata_says(write) -> None:
+    celsius = (numbers() - 273.15).astype(np.float32)
+    said = {"2t": {"units": "degC", "mars": {"param": "2t"}}, "10u": {"mars": {"param": "10u"}}}
+    path = write(data=celsius, attributes={"variables_metadata": said})
+    store = open_store(path)
+    assert [store.variables[name].units for name in NAMES] == ["K", "", ""]
+    expected = (celsius[:, 0, 0].astype(np.float64) + 273.15).astype(np.float32)
+    assert_array_equal(store.read("2t")[0], expected.reshape(-1, ROWS, COLS))
+    assert_array_equal(store.read("10u")[0], celsius[:, 1, 0].reshape(-1, ROWS, COLS))
+    assert open_store(path, units="as_is").variables["2t"].units == "degC"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (["K"], "variables_metadata: expected an object for each variable, got ['K']"),
+        (
+            {"2t": {"units": 3}},
+            "variables_metadata: expected units of '2t' as a text, got 3",
+        ),
+    ],
+)
+def test_metadata_that_say_no_units(write, said, message) -> None:
+    path = write(attributes={"variables_metadata": said})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        open_store(path)
+
+
 def test_a_part_is_that_part_of_the_whole(write) -> None:
     store = open_store(write(members=3, chunks=(2, 2, 1, 5)))
     whole = numbers(3)[:, 1].reshape(-1, 3, ROWS, COLS).swapaxes(0, 1)

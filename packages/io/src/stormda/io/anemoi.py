@@ -5,7 +5,8 @@ missing_dates                             ->  no frames
 field_shape, latitudes, longitudes        ->  rows and columns, or a list of cells
 
 Dates that the group calls missing are in `data` too, filled with nothing: their frames are left
-out, so that the times have a gap. The layout knows no units, and none are made up.
+out, so that the times have a gap. Units are those that `variables_metadata` says, if it does; none
+are made up.
 
 Source: ECMWF, anemoi-datasets, https://anemoi.readthedocs.io/projects/datasets
 """
@@ -13,7 +14,7 @@ Source: ECMWF, anemoi-datasets, https://anemoi.readthedocs.io/projects/datasets
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,6 +48,9 @@ class AnemoiLayout:
 
     times: NDArray[np.datetime64]
     """The times of the frames, shape (time,), `datetime64[s]`."""
+
+    units: Mapping[str, str]
+    """The units of the variables that have any."""
 
     members: int
     """The number of members; one stands for none."""
@@ -117,6 +121,7 @@ def anemoi_layout(arrays: Mapping[str, Any], attributes: Mapping[str, Any]) -> A
         variables=variables,
         frames=frames,
         times=times[frames],
+        units=_units(attributes.get("variables_metadata"), variables),
         members=shape[2],
         cells=_cells(attributes.get("field_shape"), shape[3]),
     )
@@ -149,14 +154,14 @@ def described(dataset: xr.Dataset) -> xr.Dataset:
         )
         for name, units in (("latitudes", "degrees_north"), ("longitudes", "degrees_east"))
     }
+    said = {name: {"coordinates": "latitudes longitudes"} for name in layout.variables}
+    for name, units in layout.units.items():
+        said[name]["units"] = units
     calendar = {"units": EPOCH_UNITS, "calendar": "proleptic_gregorian"}
     blank = np.broadcast_to(np.zeros((), data.dtype), layout.shape)
     chunks = data.encoding.get("chunks") or data.shape
     shared = {SHARED: min(int(chunks[1]), len(layout.variables))}
-    fields = {
-        name: xr.Variable(layout.dims, blank, {"coordinates": "latitudes longitudes"}, shared)
-        for name in layout.variables
-    }
+    fields = {name: xr.Variable(layout.dims, blank, said[name], shared) for name in said}
     return xr.Dataset(
         {**fields, **places, "time": ("time", layout.times.astype(np.int64), calendar)}
     )
@@ -243,6 +248,20 @@ def _variables(said: Any, count: int) -> tuple[str, ...]:  # noqa: ANN401
     if taken:
         raise ValueError(f"variables: expected names other than those of coordinates, got {taken}")
     return tuple(said)
+
+
+def _units(metadata: Any, variables: Sequence[str]) -> dict[str, str]:  # noqa: ANN401
+    """Return the units that are said of the variables."""
+    said = {} if metadata is None else metadata
+    if not isinstance(said, dict) or not all(isinstance(said.get(n, {}), dict) for n in variables):
+        raise ValueError(f"variables_metadata: expected an object for each variable, got {said!r}")
+    units = {name: said[name]["units"] for name in variables if "units" in said.get(name, {})}
+    for name, text in units.items():
+        if not isinstance(text, str):
+            raise ValueError(
+                f"variables_metadata: expected units of {name!r} as a text, got {text!r}"
+            )
+    return units
 
 
 def _times(dates: Any, count: int) -> NDArray[np.datetime64]:  # noqa: ANN401

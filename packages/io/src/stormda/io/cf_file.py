@@ -1,8 +1,8 @@
 """Writing one NetCDF-4 file by the CF conventions: all of it, or nothing.
 
 A file is described first, by its dimensions and variables, and then filled; both inside
-`atomic_path`. It is written by h5netcdf in the HDF5 format of 2008, which every NetCDF-4 library
-reads.
+`atomic_path`. It is described by h5netcdf in the HDF5 format of 2008, which every NetCDF-4 library
+reads, and filled through h5py.
 
 Source: CF Conventions 1.11, https://cfconventions.org
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import h5netcdf
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,7 +81,7 @@ class CFLayout:
 
 
 @contextmanager
-def create_cf(path: str | Path, layout: CFLayout, *, overwrite: bool) -> Iterator[h5netcdf.File]:
+def create_cf(path: str | Path, layout: CFLayout, *, overwrite: bool) -> Iterator[h5py.File]:
     """Create a file and yield it, open, to be filled; it appears when the block ends.
 
     The provenance is stored as one JSON text. Those of its entries that CF has a name for (title,
@@ -98,13 +99,15 @@ def create_cf(path: str | Path, layout: CFLayout, *, overwrite: bool) -> Iterato
     with (
         atomic_path(path, overwrite=overwrite) as temporary,
         guarded_file(temporary, "w+b") as raw,
-        h5netcdf.File(raw, "w", libver=_LIBVER) as file,
     ):
-        file.dimensions = dict(layout.dimensions)
-        file.attrs.update(attributes)
-        for name, variable in layout.variables.items():
-            _create(file, name, variable)
-        yield file
+        with h5netcdf.File(raw, "w", libver=_LIBVER) as described:
+            described.dimensions = dict(layout.dimensions)
+            described.attrs.update(attributes)
+            for name, variable in layout.variables.items():
+                _create(described, name, variable)
+        raw.require_written()  # HDF5 may crash on half a file
+        with h5py.File(raw, "r+", libver=_LIBVER) as file:
+            yield file
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:

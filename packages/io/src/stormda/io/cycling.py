@@ -28,6 +28,7 @@ from stormda.io.layout import (
     require_storable,
 )
 from stormda.io.parts import Parts
+from stormda.io.whole_chunks import write_part
 
 _FIELD, _STATE = "field/", "state/"
 
@@ -176,7 +177,7 @@ class EnsembleWriter:
         with create_cf(self.path, layout, overwrite=self.overwrite) as file:
             for cycle in cycles:
                 for name, values in self.read(cycle).fields.items():
-                    file.variables[name][:, cycle] = values
+                    write_part(file[name], (slice(None), cycle), values)
         shutil.rmtree(self.parts.folder)
 
     def _common_times(self, cycles: list[int]) -> NDArray[np.datetime64]:

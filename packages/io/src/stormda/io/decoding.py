@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,42 +77,54 @@ def decode(
         >>> decode(raw, {"scale_factor": 0.1, "_FillValue": np.int16(-999)}, None)
         (array([ 0., 10.,  0.], dtype=float32), array([ True,  True, False]))
     """
-    return decode_with_ends(raw, attributes, unit)[:2]
+    return Decoder(attributes, unit)(raw)[:2]
 
 
-def decode_with_ends(raw: NDArray[Any], attributes: Attributes, unit: Unit | None) -> Decoded:
-    """Return what `decode` does, and the ends of the values where looking for them is done."""
-    if _is_plain(raw, attributes, unit):
-        return _decode_plain(raw, attributes)
-    values, valid = decode_exactly(raw, attributes)
-    if unit is not None:
-        values = unit.to_si(values)
-    with np.errstate(over="ignore"):  # an overflow is reported below, with its place
-        result = np.where(valid, values, 0.0).astype(np.float32)
-    _require_finite(result, values)
-    return Decoded(result, valid)
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """Decodes numbers of one variable, block by block."""
 
+    attributes: Attributes
+    """The variable's own attributes."""
 
-def _is_plain(raw: NDArray[Any], attributes: Attributes, unit: Unit | None) -> bool:
-    """Tell whether stored numbers are the values themselves: float32 that nothing changes."""
-    converted = unit is not None and (unit.scale, unit.offset) != (1.0, 0.0)
-    changing = [name for name in PACKING if name in attributes and name not in _CODES]
-    return raw.dtype.kind == "f" and raw.dtype.itemsize == 4 and not converted and not changing
+    unit: Unit | None
+    """The unit they are converted from, to SI; None leaves them as they are."""
 
+    def __call__(self, raw: NDArray[Any]) -> Decoded:
+        """Return what `decode` does, and the ends of the values where looking for them is done."""
+        if raw.dtype.kind == "f" and raw.dtype.itemsize == 4 and not self._changes:
+            return self._decode_plain(raw)
+        values, valid = decode_exactly(raw, self.attributes)
+        if self.unit is not None:
+            values = self.unit.to_si(values)
+        with np.errstate(over="ignore"):  # an overflow is reported below, with its place
+            result = np.where(valid, values, 0.0).astype(np.float32)
+        _require_finite(result, values)
+        return Decoded(result, valid)
 
-def _decode_plain(raw: NDArray[Any], attributes: Attributes) -> Decoded:
-    """Decode what `_is_plain` without the way over float64, to the same result."""
-    values = raw.astype(np.float32, copy=False)
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    codes = [c for name in _CODES for c in _numbers(attributes, name) if not math.isnan(c)]
-    if math.isfinite(low) and math.isfinite(high) and high < DEFAULT_FILL / 2:
-        inside = [c for c in codes if low <= _as_stored(c, raw.dtype) <= high]
-        if not inside:
+    @cached_property
+    def _changes(self) -> bool:
+        """Whether valid values differ from what is stored."""
+        converted = self.unit is not None and (self.unit.scale, self.unit.offset) != (1.0, 0.0)
+        return converted or any(n in self.attributes for n in PACKING if n not in _CODES)
+
+    @cached_property
+    def _codes(self) -> tuple[float, ...]:
+        """What stands for missing, beside NaN and the library's default, in float32."""
+        codes = [code for name in _CODES for code in _numbers(self.attributes, name)]
+        return tuple(_as_stored(c, np.dtype(np.float32)) for c in codes if not math.isnan(c))
+
+    def _decode_plain(self, raw: NDArray[Any]) -> Decoded:
+        """Decode float32 that nothing changes without the way over float64, to the same result."""
+        values = raw.astype(np.float32, copy=False)
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        sound = math.isfinite(low) and math.isfinite(high) and high < DEFAULT_FILL / 2
+        if sound and not any(low <= code <= high for code in self._codes):
             return Decoded(values, np.ones(values.shape, bool), (low, high))
-    valid = ~_filled(raw, attributes)
-    values = np.where(valid, values, np.float32(0))
-    _require_finite(values, values)
-    return Decoded(values, valid)
+        valid = ~_filled(raw, self.attributes)
+        values = np.where(valid, values, np.float32(0))
+        _require_finite(values, values)
+        return Decoded(values, valid)
 
 
 def _require_finite(result: NDArray[np.float32], values: NDArray[Any]) -> None:

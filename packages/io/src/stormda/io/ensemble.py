@@ -25,6 +25,7 @@ from stormda.io.layout import (
     require_storable,
 )
 from stormda.io.store import Store, open_store
+from stormda.io.whole_chunks import write_part
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -178,7 +179,7 @@ def _write(
     stored = {name: require_storable(name, array) for name, array in arrays.items()}
     with create_cf(path, layout, overwrite=overwrite) as file:
         for name, array in stored.items():
-            file.variables[name][...] = array
+            write_part(file[name], (), array)
 
 
 def _with_nan(store: Store, name: str) -> NDArray[np.float32]:

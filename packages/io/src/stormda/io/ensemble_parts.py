@@ -28,6 +28,7 @@ from stormda.io.files import sha256
 from stormda.io.guarded_file import guarded_file
 from stormda.io.region_writer import DIGITS, RegionWriter
 from stormda.io.regions import Region, region_of, require_inside, require_whole
+from stormda.io.whole_chunks import write_part
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,7 +109,7 @@ class EnsembleParts(RegionWriter):
             for region, path in sorted(parts.items()):
                 with h5py.File(path, "r") as part:
                     for name in self.variables:
-                        file.variables[name][self._slices(name, region)] = part[name][...]
+                        write_part(file[name], self._slices(name, region), part[name][...])
         shutil.rmtree(self.folder)
 
     def _link(self, parts: Mapping[Region, Path]) -> None:

@@ -38,8 +38,7 @@ def guarded_file(path: Path, mode: str) -> Iterator[GuardedFile]:
         try:
             yield file
         finally:
-            if file.error is not None:
-                raise file.error
+            file.require_written()
 
 
 class GuardedFile:
@@ -61,6 +60,15 @@ class GuardedFile:
         where: TracebackType | None,
     ) -> None:
         self._raw.close()
+
+    def require_written(self) -> None:
+        """Raise what went wrong with writing.
+
+        Raises:
+            OSError: If the disk is full, or the file cannot be written.
+        """
+        if self.error is not None:
+            raise self.error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place, also beyond the end."""

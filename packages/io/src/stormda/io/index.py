@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -170,7 +170,7 @@ def index_file(path: Location, how: Reading) -> FileIndex:
     with open_raw(path) as dataset:
         try:
             if is_anemoi(dataset.variables, dataset.attrs):
-                return _index(path, described(dataset), replace(how, si=False))  # without units
+                return _index(path, described(dataset), how)
             return _index(path, dataset, how)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
@@ -287,7 +287,8 @@ def _variable(
     sampled = any(roles.get(dim) == "E" for dim in dims)
     units = str(variable.attrs.get("units", ""))
     unit = None
-    if how.si and not problem:
+    silent = SHARED in variable.encoding and not units  # anemoi-datasets need not say any
+    if how.si and not problem and not silent:
         unit, problem = _unit(variable.attrs.get("units"))
     chunks = None if problem else stored_array(path, name).chunks
     meta = VariableMeta(

@@ -7,6 +7,7 @@ goes over a pole, which is read mirrored and half a turn away.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 
 from stormda.grid import Grid
 from stormda.io.axes import ORDER, Role
-from stormda.io.decoding import Decoded, decode_with_ends
+from stormda.io.decoding import Decoded, Decoder
 from stormda.io.index import FileIndex, FileVariable
 from stormda.io.quantities import PhysicalQuantity
 from stormda.io.selection import Run, Tile, runs, select_axis
 from stormda.io.stored import StoredArray, stored_array
+
+_MOST = 1024
+"""Variables of files of which it is remembered how they are read."""
 
 Index = int | slice | NDArray[np.int64]
 Block = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -38,49 +42,71 @@ class Part:
     """An index, which drops the axis, or a slice; None for all members."""
 
 
-def read_block(file: FileIndex, name: str, frames: NDArray[np.int64], part: Part) -> Block:
-    """Return frames of a variable, decoded: `([member,] time, [level,] rows, columns)`.
+@dataclass(frozen=True, eq=False)
+class BlockReader:
+    """Reads a part of a variable from one file."""
 
-    A variable without a time dimension gives one frame. Components of vectors change their sign
-    over a pole.
+    file: FileIndex
+    """The file."""
 
-    Args:
-        file: The file.
-        name: The variable's name in it.
-        frames: Frame numbers within the file, shape (n,).
-        part: The tile, level and member.
+    name: str
+    """The variable's name in it."""
 
-    Raises:
-        ValueError: If a selection is out of range, or a value is infinite or not plausible.
-    """
-    variable = file.variables[name]
-    array = stored_array(file.path, name)
-    chosen = _chosen(file, variable, frames, part)
-    lines = tile_runs(file.grid, part.tile)
-    try:
-        raw, turned = _read_raw(array, variable, file, chosen, lines)
-        if "T" not in _letters(variable, file):
-            raw = np.expand_dims(raw, time_axis(file, name, part))
-        decoded = decode_with_ends(raw, variable.packing, variable.unit)
-        if variable.quantity is not None:
-            require_plausible(decoded, variable.quantity)
-    except (ValueError, OSError, RuntimeError) as error:  # what readers raise for damaged bytes
-        raise ValueError(f"{file.path}: variable {name!r}: {error}") from error
-    values, valid, _ = decoded
-    if turned.any() and variable.quantity is not None and variable.quantity.vector:
-        values[..., turned, :] *= -1
-    return values, valid
+    part: Part
+    """The tile, level and member."""
+
+    def read(self, frames: NDArray[np.int64]) -> Block:
+        """Return frames, decoded: `([member,] time, [level,] rows, columns)`.
+
+        A variable without a time dimension gives one frame. Components of vectors change their
+        sign over a pole.
+
+        Args:
+            frames: Frame numbers within the file, shape (n,).
+
+        Raises:
+            ValueError: If a selection is out of range, or a value is infinite or not plausible.
+        """
+        file, known, lines = self.file, _known(self.file, self.name), self._lines
+        array, quantity = stored_array(file.path, self.name), known.variable.quantity
+        chosen: dict[Role, Index] = {**self._chosen, "T": _as_slice(frames)}
+        try:
+            raw = _read_raw(array, known, chosen, lines)
+            if "T" not in known.letters:
+                raw = np.expand_dims(raw, time_axis(file, self.name, self.part))
+            decoded = known.decoder(raw)
+            if quantity is not None:
+                require_plausible(decoded, quantity)
+        except (ValueError, OSError, RuntimeError) as error:  # what readers raise for damage
+            raise ValueError(f"{file.path}: variable {self.name!r}: {error}") from error
+        values, valid, _ = decoded
+        if quantity is not None and quantity.vector and any(row.turned for row in lines[0]):
+            turned = np.concatenate([np.full(len(row), row.turned) for row in lines[0]])
+            values[..., turned, :] *= -1
+        return values, valid
+
+    @cached_property
+    def _lines(self) -> tuple[list[Run], ...]:
+        """The runs of the tile."""
+        return tile_runs(self.file.grid, self.part.tile)
+
+    @cached_property
+    def _chosen(self) -> dict[Role, Index]:
+        """The index along members and levels."""
+        sizes, part = _known(self.file, self.name).sizes, self.part
+        wanted = (("Z", part.level, "level"), ("E", part.member, "member"))
+        return {r: select_axis(sizes[r], index, said) for r, index, said in wanted if r in sizes}
 
 
 def time_axis(file: FileIndex, name: str, part: Part) -> int:
     """Return which axis of what `read_block` returns is time."""
-    has_members = "E" in _letters(file.variables[name], file)
+    has_members = "E" in _known(file, name).letters
     return int(has_members and (part.member is None or isinstance(part.member, slice)))
 
 
 def has_frames(file: FileIndex, name: str) -> bool:
     """Tell whether a variable changes with the file's time, or is static."""
-    in_time = "T" in _letters(file.variables[name], file)
+    in_time = "T" in _known(file, name).letters
     return in_time or (len(file.times) == 1 and "T" not in file.roles.values())
 
 
@@ -132,48 +158,56 @@ def require_plausible(decoded: Decoded, quantity: PhysicalQuantity) -> None:
         )
 
 
-def _letters(variable: FileVariable, file: FileIndex) -> list[Role]:
-    roles = file.roles
-    return [roles[dim] for dim in variable.meta.dims]
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What is the same whenever a variable is read."""
+
+    variable: FileVariable
+    """The variable."""
+
+    width: int
+    """Columns of the grid."""
+
+    letters: tuple[Role, ...]
+    """What its dimensions stand for, in the order in which they are returned."""
+
+    stored: tuple[Role, ...]
+    """The same in the order of the file."""
+
+    @cached_property
+    def sizes(self) -> dict[Role, int]:
+        """The size of each dimension."""
+        return dict(zip(self.letters, self.variable.meta.shape, strict=True))
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """What decodes its numbers."""
+        return Decoder(self.variable.packing, self.variable.unit)
 
 
-def _chosen(
-    file: FileIndex, variable: FileVariable, frames: NDArray[np.int64], part: Part
-) -> dict[Role, Index]:
-    """Return the index along members, time and levels."""
-    chosen: dict[Role, Index] = {"T": _as_slice(frames)}
-    sizes = dict(zip(_letters(variable, file), variable.meta.shape, strict=True))
-    for role, selection, argument in (("Z", part.level, "level"), ("E", part.member, "member")):
-        if role in sizes:
-            chosen[role] = select_axis(sizes[role], selection, argument)
-    return chosen
+@lru_cache(_MOST)
+def _known(file: FileIndex, name: str) -> _Known:
+    variable = file.variables[name]
+    letters = tuple(file.roles[dim] for dim in variable.meta.dims)
+    stored = sorted(range(len(letters)), key=variable.order.__getitem__)
+    return _Known(variable, file.grid.shape[-1], letters, tuple(letters[i] for i in stored))
 
 
 def _read_raw(
-    array: StoredArray,
-    variable: FileVariable,
-    file: FileIndex,
-    chosen: dict[Role, Index],
-    lines: tuple[list[Run], ...],
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the stored numbers of a tile, and which of its rows lie over a pole."""
+    array: StoredArray, known: _Known, chosen: dict[Role, Index], lines: tuple[list[Run], ...]
+) -> NDArray[Any]:
+    """Return the stored numbers of a tile."""
     if len(lines) == 1:
-        cells = _list_of_cells(array, variable, file, chosen)
-        raw = np.concatenate([cells[..., run.cells] for run in lines[0]], axis=-1)
-        return raw, np.zeros(0, bool)
+        cells = _list_of_cells(array, known, chosen)
+        return np.concatenate([cells[..., run.cells] for run in lines[0]], axis=-1)
     rows, cols = lines
-    width = file.grid.shape[-1]
     pieces = []
     for row in rows:
-        line = _turned(cols, width) if row.turned else cols
-        read = [
-            _slab(array, variable, file, {**chosen, "Y": row.cells, "X": col.cells})
-            for col in line
-        ]
+        line = _turned(cols, known.width) if row.turned else cols
+        read = [_slab(array, known, {**chosen, "Y": row.cells, "X": col.cells}) for col in line]
         piece = read[0] if len(read) == 1 else np.concatenate(read, axis=-1)
         pieces.append(piece[..., ::-1, :] if row.turned else piece)
-    turned = np.concatenate([np.full(len(row), row.turned) for row in rows])
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2), turned
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2)
 
 
 def _turned(cols: list[Run], width: int) -> list[Run]:
@@ -182,30 +216,21 @@ def _turned(cols: list[Run], width: int) -> list[Run]:
     return runs(slice(start, start + length), width, "wrap", argument="tile columns")
 
 
-def _list_of_cells(
-    array: StoredArray, variable: FileVariable, file: FileIndex, chosen: dict[Role, Index]
-) -> NDArray[Any]:
+def _list_of_cells(array: StoredArray, known: _Known, chosen: dict[Role, Index]) -> NDArray[Any]:
     """Return all cells of a list, or of the faces of a cubed sphere, along the last axis."""
     whole = slice(None)
-    raw = _slab(array, variable, file, {**chosen, "F": whole, "Y": whole, "X": whole})
-    faces = sum(role in ("F", "Y", "X") for role in _letters(variable, file))
+    raw = _slab(array, known, {**chosen, "F": whole, "Y": whole, "X": whole})
+    faces = sum(role in ("F", "Y", "X") for role in known.letters)
     return raw.reshape(*raw.shape[:-faces], -1)
 
 
-def _slab(
-    array: StoredArray, variable: FileVariable, file: FileIndex, index: dict[Role, Index]
-) -> NDArray[Any]:
+def _slab(array: StoredArray, known: _Known, index: dict[Role, Index]) -> NDArray[Any]:
     """Read one run of cells, its axes put in order; indices that are numbers drop theirs."""
-    letters, order = _letters(variable, file), variable.order
-    key: list[Index] = [0] * len(order)
-    for role, at in zip(letters, order, strict=True):
-        key[at] = index[role]
-    raw = _indexed(array, key)
-    kept = [role for role in letters if not isinstance(index[role], int)]
-    stored = sorted(kept, key=lambda role: order[letters.index(role)])
-    if stored == kept:
+    raw = _indexed(array, [index[role] for role in known.stored])
+    if known.stored == known.letters:
         return raw
-    return np.transpose(raw, [stored.index(role) for role in sorted(kept, key=ORDER.index)])
+    stored = [role for role in known.stored if not isinstance(index[role], int)]
+    return np.transpose(raw, [stored.index(role) for role in sorted(stored, key=ORDER.index)])
 
 
 def _indexed(array: StoredArray, key: list[Index]) -> NDArray[Any]:
@@ -224,8 +249,8 @@ def _indexed(array: StoredArray, key: list[Index]) -> NDArray[Any]:
 
 def _as_slice(frames: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     """Return evenly rising frame numbers as a slice, which files read in one go."""
-    steps = frames[1:] - frames[:-1]
-    step = int(steps[0]) if len(steps) else 1
-    if step < 1 or (steps != step).any():
+    first, last = int(frames[0]), int(frames[-1])
+    step = int(frames[1]) - first if len(frames) > 1 else 1
+    if step < 1 or frames.tolist() != [*range(first, last + 1, step)]:
         return frames
-    return slice(int(frames[0]), int(frames[-1]) + 1, step)
+    return slice(first, last + 1, step)

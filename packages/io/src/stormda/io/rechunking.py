@@ -16,6 +16,7 @@ from stormda.io.cf_file import create_cf
 from stormda.io.index import LevelAxis
 from stormda.io.layout import FieldAxes, field_layout
 from stormda.io.store import Store, open_store
+from stormda.io.whole_chunks import write_part
 from stormda.io.zarr_file import COMPLETE, array_of, atomic_folder, create_group
 
 
@@ -88,7 +89,7 @@ def rechunk(
         with create_cf(path, layout, overwrite=overwrite) as file:
             for name in names:
                 for where, values in _blocks(store, name, pieces.frames):
-                    file.variables[name][where] = values
+                    write_part(file[name], where, values)
         return
     with atomic_folder(Path(path), overwrite=overwrite) as folder:
         group = create_group(folder, layout, chunks, {}, compression)

@@ -175,7 +175,7 @@ def _each(
     """Resolve a list of numbers, or of dates that must each be a frame's own time."""
     wanted = np.asarray(selection)
     if wanted.dtype.kind in "iu":
-        return wanted.astype(np.int64).ravel()
+        return wanted.astype(np.int64, copy=False).ravel()
     dates = np.asarray([_first_second(date) for date in wanted.ravel()], "datetime64[s]")
     absent = dates[~np.isin(dates, times)]
     if len(absent):
@@ -186,9 +186,10 @@ def _each(
 def _within(chosen: NDArray[np.int64], frames: int, selection: TimeSelection) -> NDArray[np.int64]:
     if not len(chosen):
         raise ValueError(f"time: expected a selection of the {frames} frames, got {selection!r}")
-    if chosen.min() < -frames or chosen.max() >= frames:
+    lowest = chosen.min()
+    if lowest < -frames or chosen.max() >= frames:
         raise ValueError(f"time: expected frames 0 to {frames - 1}, got {selection!r}")
-    return chosen % frames
+    return chosen % frames if lowest < 0 else chosen
 
 
 def _date(date: Date) -> np.datetime64:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from stormda.grid import Grid
 from stormda.io.axes import ORDER, Role
 from stormda.io.calendars import GREGORIAN, label, period
 from stormda.io.cost import ReadCost, read_cost
+from stormda.io.field_reader import FieldReader
 from stormda.io.files import Source, expand_locations, sha256
 from stormda.io.formats import Location
 from stormda.io.identity import fingerprint
@@ -29,7 +30,7 @@ from stormda.io.index_cache import index_files
 from stormda.io.joining import join
 from stormda.io.levels import find_level
 from stormda.io.quantities import same_quantity
-from stormda.io.reading import Part, has_frames, read_block, time_axis
+from stormda.io.reading import Part, has_frames
 from stormda.io.selection import Tile, TimeSelection, select_frames
 
 Units = Literal["si", "as_is"]
@@ -156,25 +157,28 @@ class Store:
             ValueError: If the variable is unknown or cannot be read, a selection is out of range,
                 a value is infinite or not plausible, or the whole variable is missing.
         """
-        part = Part(tile=tile, level=level, member=member)
-        stored = self._stored_name(name)
-        wanted = self.frames(name, time)
-        owners = self._owners(wanted)
-        blocks = [
-            read_block(file, stored, wanted[here] - first, part) for file, first, here in owners
-        ]
-        values, valid = blocks[0]
-        if len(blocks) > 1:
-            axis = time_axis(self.files[0], stored, part)
-            order = np.argsort(np.concatenate([here for _, _, here in owners]))
-            values = _in_order([block[0] for block in blocks], axis, order)
-            valid = _in_order([block[1] for block in blocks], axis, order)
+        reader = self.reader(name, tile, level, member)
+        values, valid = reader.read(self._frames(reader.name, time))
         if time is None and tile is None and not valid.any():
             raise ValueError(
                 f"{self.paths[0]}: variable {name!r}: expected at least one valid value, "
                 f"got {valid.size} missing ones"
             )
         return values, valid
+
+    def reader(
+        self,
+        name: str,
+        tile: Tile | None = None,
+        level: int | slice | None = None,
+        member: int | slice | None = None,
+    ) -> FieldReader:
+        """Return what reads the same part of a variable at other frames each time.
+
+        The arguments are those of `read`; so are the errors, some of them only when it reads.
+        """
+        part = Part(tile=tile, level=level, member=member)
+        return FieldReader(self.files, self._starts, self._stored_name(name), part)
 
     def axes(self, name: str) -> tuple[Role, ...]:
         """Return what the axes of `read(name)` are: E member, T time, Z level, Y row, X column."""
@@ -197,7 +201,11 @@ class Store:
 
         A static variable has the one frame 0, at no time.
         """
-        changes = has_frames(self.files[0], self._stored_name(name))
+        return self._frames(self._stored_name(name), time)
+
+    def _frames(self, stored: str, time: TimeSelection) -> NDArray[np.int64]:
+        """Return the numbers of the selected frames of a variable, by its name in the files."""
+        changes = has_frames(self.files[0], stored)
         if self.calendar != GREGORIAN:
             time = _in_model_calendar(time, self.calendar)
         return select_frames(self.times if changes else _NO_TIME, time)
@@ -248,17 +256,6 @@ class Store:
             f"{self.paths[0]}: expected one of the variables {sorted(self.names)}, "
             f"got {name!r}{hint}"
         )
-
-    def _owners(self, wanted: NDArray[np.int64]) -> list[tuple[FileIndex, int, NDArray[np.int64]]]:
-        """Return each file needed, its first frame's number, and which of `wanted` it holds."""
-        if len(self.files) == 1:
-            return [(self.files[0], 0, np.arange(len(wanted)))]
-        starts = self._starts
-        owner = np.searchsorted(starts[1:], wanted, side="right")
-        return [
-            (self.files[i], int(starts[i]), np.flatnonzero(owner == i))
-            for i in sorted(set(owner.tolist()))
-        ]
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -384,10 +381,3 @@ def _in_model_calendar(time: TimeSelection, calendar: str) -> TimeSelection:
     if isinstance(last, str):
         last = period(last, calendar)[1] - np.timedelta64(1, "s")
     return slice(first, last, time.step)
-
-
-def _in_order(blocks: Sequence[NDArray[Any]], axis: int, order: NDArray[np.int64]) -> NDArray[Any]:
-    """Join the files' frames and put them in the order in which they were asked for."""
-    joined = np.concatenate(blocks, axis=axis)
-    rising = np.array_equal(order, np.arange(len(order)))
-    return joined if rising else np.take(joined, order, axis=axis)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from stormda.io.anemoi import anemoi_fields, is_anemoi
 from stormda.io.files import open_group, open_raw
 from stormda.io.formats import Format, Location, format_of
+from stormda.io.whole_chunks import chunked_array
 from stormda.io.zarr_file import require_complete
 
 if TYPE_CHECKING:
@@ -81,26 +82,32 @@ def close_all() -> None:
     _POOL.clear()
 
 
+_Opened = tuple[object, Callable[[str], StoredArray]]
+"""What an open file is, and what finds its variables."""
+
+
 class _Pool:
     """The files that were used last, by process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._opened: OrderedDict[object, Callable[[str], StoredArray]] = OrderedDict()
+        self._opened: OrderedDict[Location, _Opened] = OrderedDict()
         self._process = os.getpid()
 
     def get(self, location: Location) -> Callable[[str], StoredArray]:
         """Return what finds a file's variables, opening it if need be."""
-        key = (location, _identity(location))
+        identity = _identity(location)
         with self._lock:
             if self._process != os.getpid():  # what a parent opened is not ours to read
                 self._opened, self._process = OrderedDict(), os.getpid()
-            if key not in self._opened:
-                self._opened[key] = cache(_finder(location))  # a variable keeps its chunks
-            self._opened.move_to_end(key)
+            known = self._opened.get(location)
+            if known is None or known[0] != identity:
+                known = identity, cache(_finder(location))  # a variable keeps its chunks
+                self._opened[location] = known
+            self._opened.move_to_end(location)
             while len(self._opened) > MOST_OPEN:
                 self._opened.popitem(last=False)
-            return self._opened[key]
+            return known[1]
 
     def clear(self) -> None:
         """Forget all."""
@@ -143,7 +150,7 @@ def _dataset(file: h5py.File, name: str) -> StoredArray:
     found: h5py.Dataset = file[name if name in file else f"_nc4_non_coord_{name}"]
     if found.is_virtual:
         _require_sources(Path(file.filename), found)
-    return found  # type: ignore[no-any-return]
+    return chunked_array(found) or found
 
 
 def _require_sources(path: Path, virtual: h5py.Dataset) -> None:

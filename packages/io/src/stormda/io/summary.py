@@ -10,6 +10,7 @@ from stormda.io.cf_file import create_cf, read_provenance
 from stormda.io.index import VariableMeta
 from stormda.io.layout import FieldAxes, field_layout
 from stormda.io.store import open_store
+from stormda.io.whole_chunks import write_part
 
 
 def write_summary(
@@ -60,8 +61,9 @@ def write_summary(
             for t in range(len(store.times)):
                 values, mask = store.read(name, t)
                 x = np.where(mask, values, np.nan).astype(np.float64)[:, 0]
-                file.variables[name][t] = x.mean(0).astype(np.float32)
-                file.variables[f"{name}_spread"][t] = x.std(0, ddof=1).astype(np.float32)
+                write_part(file[name], (t,), x.mean(0).astype(np.float32))
+                spread = x.std(0, ddof=1).astype(np.float32)
+                write_part(file[f"{name}_spread"], (t,), spread)
 
 
 def _described(meta: VariableMeta) -> tuple[dict[str, str], dict[str, str]]:

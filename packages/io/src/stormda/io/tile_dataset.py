@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stormda.grid import TileLayout, Window
 from stormda.io.cost import ReadAmplificationWarning
+from stormda.io.field_reader import FieldReader
 from stormda.io.permutation import SampleOrder
 from stormda.io.prefetch import prefetched
 from stormda.io.selection import Tile
@@ -28,6 +29,12 @@ from stormda.io.windows import WindowConfig, windows
 
 WASTE = 4.0
 """The read amplification from which a warning is given."""
+
+_FIRST = np.zeros(1, np.int64)
+"""The one frame of what does not change in time."""
+
+MOST_READERS = 4096
+"""Variables of tiles of which it is remembered how they are read."""
 
 Sample = dict[str, NDArray[Any]]
 
@@ -139,6 +146,16 @@ class TileDataset:
         return [] if self.layout is None else list(self.layout.windows())
 
     @cached_property
+    def _seconds(self) -> NDArray[np.int64]:
+        """The times of the store, in seconds since 1970."""
+        return self.store.times.astype(np.int64)
+
+    @cached_property
+    def _readers(self) -> dict[tuple[str, int], FieldReader]:
+        """What reads the variables of the tiles that came lately."""
+        return {}
+
+    @cached_property
     def _static(self) -> frozenset[str]:
         """The variables that have one frame for all times."""
         store = self.store
@@ -160,15 +177,16 @@ class TileDataset:
             `x` float32 (frames, channels, rows, cols), 0 where missing; `mask` bool of the same
             shape, True where valid; `time` int64 (frames,), seconds since 1970; `index` int64 ().
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index: expected below {len(self)} samples, got {index}")
-        number, tile = divmod(int(index) % len(self), self._tiles)
+        count = len(self)
+        if not -count <= index < count:
+            raise IndexError(f"index: expected below {count} samples, got {index}")
+        number, tile = divmod(int(index) % count, self._tiles)
         frames = self._windows[number]
-        read = [self._read(name, frames, self._window(tile)) for name in self.variables]
+        read = [self._read(name, frames, tile) for name in self.variables]
         return {
             "x": _channels([values for values, _ in read]),
             "mask": _channels([mask for _, mask in read]),
-            "time": self.store.times[frames].astype(np.int64),
+            "time": self._seconds[frames],
             "index": np.array(index, np.int64),
         }
 
@@ -220,7 +238,7 @@ class TileDataset:
             )
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
-    @property
+    @cached_property
     def _tiles(self) -> int:
         """How many samples a window makes."""
         return len(self.layout) if self.layout is not None and self.rank.tile is None else 1
@@ -231,11 +249,11 @@ class TileDataset:
         return self._places[tile if self.rank.tile is None else self.rank.tile].extended
 
     def _read(
-        self, name: str, frames: NDArray[np.int64], tile: Tile | None
+        self, name: str, frames: NDArray[np.int64], tile: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return a variable as (frames, channels, ...); one without levels is one channel."""
         static = name in self._static
-        values, mask = self.store.read(name, None if static else frames, tile)
+        values, mask = self._reader(name, tile).read(_FIRST if static else frames)
         if self.statistics is not None:
             values = self.statistics.normalise(name, values, mask)
         if name not in self._leveled:
@@ -243,6 +261,15 @@ class TileDataset:
         if static:
             values, mask = values.repeat(len(frames), 0), mask.repeat(len(frames), 0)
         return values, mask
+
+    def _reader(self, name: str, tile: int) -> FieldReader:
+        """Return what reads a variable of a tile; it is kept, with those of other tiles."""
+        reader = self._readers.get((name, tile))
+        if reader is None:
+            if len(self._readers) >= MOST_READERS:
+                self._readers.clear()
+            reader = self._readers[name, tile] = self.store.reader(name, self._window(tile))
+        return reader
 
     def _warn_of_waste(self) -> None:
         for name in self.variables:
