@@ -277,7 +277,8 @@ def recipe_of(case: Case, variation: float) -> FileRecipe:
     recipe = FILE_RECIPES["downscaling"](case.learned.variables)
     network = replace(recipe.network, modes=case.modes, clock=case.name != "oisst")
     training = replace(recipe.training, steps=case.steps, variation=variation)
-    return replace(recipe, network=network, training=training)
+    tiles = case.name == "oisst"  # some quiet, some with fronts
+    return replace(recipe, network=network, training=training, relative=tiles)
 
 
 def refined(prior: Storm, case: Case, coarse: Tensor, members: int) -> Tensor:

@@ -163,6 +163,46 @@ def test_samples_have_the_mean_and_spread_of_the_exact_posterior() -> None:
     torch.testing.assert_close(forecast_only.flatten(), forecast)
 
 
+def test_relative_samples_are_the_same_for_every_unit_and_zero() -> None:
+    blocks = Coarsening(GRID, 4)
+    fields, moved = noise(12, 1, 8, 12), torch.arange(12.0)[:, None, None, None]
+    scales = 1 + torch.rand(12, 1, 1, 1, generator=torch.Generator().manual_seed(3))
+    one = torch.ones(1, 1, 1)
+    n = Normalization(0 * one, one, one)
+
+    def batch(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        some = frames_of(values)
+        source = CoarsePairs(some, blocks, n, relative=True, clock=False, season=False, seed=1)
+        # as the prior of a run would have it: no climate, fields as they are
+        source.z = values
+        made = source.batch(0, 6)
+        return made.history, made.target
+
+    for a, b in zip(batch(fields), batch(moved + scales * fields), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_a_relative_prior_refines_a_field_of_any_unit_alike() -> None:
+    blocks = Coarsening(GRID, 4)
+    prior, _ = gaussian_prior(blocks)
+    record = {**prior.provenance, "settings": {**prior.provenance["settings"], "relative": True}}
+    prior, coarse = replace(prior, provenance=record), noise(1, 2, 3)
+
+    def fine(means: torch.Tensor) -> torch.Tensor:
+        g, config = torch.Generator().manual_seed(1), DownscalingConfig(members=4)
+        return downscale_fields(prior, means, clock=None, config=config, generator=g)
+
+    small = fine(coarse)
+    torch.testing.assert_close(fine(20 + 5 * coarse), 20 + 5 * small, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(blocks.means(small), coarse.expand(4, -1, -1, -1))
+
+
+def test_fields_that_lie_about_are_relative_only_where_they_are_refined() -> None:
+    network = StormConfig(variables=("t2m",))
+    with pytest.raises(ValueError, match=r"^relative: expected False but for downscaling"):
+        FileRecipe(network=network, relative=True)
+
+
 def test_total_variation_smooths_the_forecast_only() -> None:
     blocks = Coarsening(GRID, 4)
     prior, _ = gaussian_prior(blocks)

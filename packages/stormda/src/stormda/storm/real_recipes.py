@@ -36,6 +36,11 @@ class FileRecipe:
     """Cells along each side of the blocks whose means are given, for downscaling; 1 for a prior of
     what comes next."""
 
+    relative: bool = False
+    """Whether, for downscaling, every field is taken relative to the mean of its own coarse field
+    and to the differences in it: where some places or days are much livelier than others, as in
+    the sea; it then does not know the climate."""
+
     season: bool = True
     """Whether the clock tells the phase of the year; off where no whole year is learned from."""
 
@@ -51,6 +56,8 @@ class FileRecipe:
             raise ValueError(f"validate_every: expected at least 1, got {self.validate_every}")
         if self.coarsening < 1:
             raise ValueError(f"coarsening: expected at least 1, got {self.coarsening}")
+        if self.relative and self.coarsening == 1:
+            raise ValueError("relative: expected False but for downscaling, got True")
         if self.coarsening > 1 and self.network.history != 1:
             raise ValueError(
                 "network.history: expected 1 for downscaling, the coarse field, "

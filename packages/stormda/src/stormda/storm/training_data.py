@@ -121,7 +121,7 @@ def _pairs(
     """Return what makes samples of fine fields given coarse ones."""
     del step_hours
     coarsening = Coarsening(frames.grid, recipe.coarsening, mask)
-    normalization = fit_residuals(frames, coarsening)
+    normalization = fit_residuals(frames, coarsening, relative=recipe.relative)
 
     def source(part: Frames, *, exact: bool = False, **settings: Any) -> FileHistories:  # noqa: ANN401
         del exact  # coarse means always are
@@ -129,6 +129,7 @@ def _pairs(
             part,
             coarsening,
             normalization,
+            relative=recipe.relative,
             **_shared(recipe, device),
             **settings,
         )

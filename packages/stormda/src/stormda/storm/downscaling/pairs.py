@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stormda.storm.downscaling.coarsening import Coarsening
+from stormda.storm.downscaling.liveliness import liveliness
 from stormda.storm.files import (
     MODES,
     FileHistories,
@@ -26,8 +27,15 @@ from stormda.storm.streams import stream
 from stormda.storm.superposition import Superposition
 
 
-def fit_residuals(frames: Frames, coarsening: Coarsening) -> Normalization:
+def fit_residuals(
+    frames: Frames, coarsening: Coarsening, *, relative: bool = False
+) -> Normalization:
     """Return the statistics of frames, with what coarse means leave unknown as the increment.
+
+    Args:
+        frames: The fields.
+        coarsening: The blocks.
+        relative: Whether samples are taken relative to their own coarse field (`liveliness`).
 
     Raises:
         ValueError: Where a variable never changes, or coarse means tell all of it.
@@ -48,6 +56,8 @@ def fit_residuals(frames: Frames, coarsening: Coarsening) -> Normalization:
     """
     mean, std = fit_climate(frames)
     z = torch.where(frames.valid, (frames.values - mean) / std, 0.0).float()
+    if relative:
+        z = liveliness(coarsening.means(z), coarsening).relative(z) * frames.valid
     weight = frames.valid * cell_areas(frames)
     rest = root_mean_square((z - coarsening.smooth(z)).double(), weight)
     return scaled(frames.variables, mean, std, rest)
@@ -62,6 +72,7 @@ class CoarsePairs(FileHistories):
         normalization: From `fit_residuals`.
         superposition: How samples are superposed; None for not at all.
         modes: Of what coarse means leave unknown, where there are modes.
+        relative: Whether samples are taken relative to their own coarse field (`liveliness`).
         clock: Whether samples come with calendar features.
         season: Whether those tell the phase of the year.
         seed: Of the order of the samples.
@@ -76,6 +87,7 @@ class CoarsePairs(FileHistories):
         *,
         superposition: Superposition | None = None,
         modes: Modes | None = None,
+        relative: bool = False,
         clock: bool,
         season: bool,
         seed: int,
@@ -94,21 +106,29 @@ class CoarsePairs(FileHistories):
             seed=seed,
             device=device,
         )
-        self.coarsening = coarsening
+        self.coarsening, self.relative = coarsening, relative
 
     def samples(self, targets: Tensor, generator: torch.Generator) -> Batch:
         """Return the samples of some frames, superposed with others by a generator."""
-        z, known = self._superposed(targets[:, None], generator)
-        level = torch.zeros(len(z), z.shape[2], device=self.device)
+        z, known = self._fields(targets, generator)
+        level = torch.zeros(z.shape[:2], device=self.device)
         clock = None if self.clock is None else self.clock[targets]
-        valid = None if bool(self.valid.all()) else known[:, 0]
-        return Batch(self.coarsening.smooth(z), z[:, 0], level, clock, valid)
+        valid = None if bool(self.valid.all()) else known
+        return Batch(self.coarsening.smooth(z)[:, None], z, level, clock, valid)
+
+    def _fields(self, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return some frames, superposed with others, and where they are known."""
+        window, known = self._superposed(targets[:, None], generator)
+        z = window[:, 0]
+        if self.relative:
+            coarse = self.coarsening.means(z)
+            z = liveliness(coarse, self.coarsening).relative(z) * known[:, 0]
+        return z, known[:, 0]
 
     def fit_modes(self, count: int) -> Modes:
         """Return the leading modes of what coarse means leave unknown."""
         repeats = -(-max(4 * count, 1000) // len(self.targets))
-        window = self.targets.repeat(repeats)[:, None]
-        z, known = self._superposed(window, stream(self.seed, MODES))
-        rest = ((z - self.coarsening.smooth(z)) * known)[:, 0]
+        z, known = self._fields(self.targets.repeat(repeats), stream(self.seed, MODES))
+        rest = (z - self.coarsening.smooth(z)) * known
         scale = self.normalization.increment
         return fit_modes(rest, rest / scale, scale, count)

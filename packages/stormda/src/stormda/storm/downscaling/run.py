@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from stormda.io import EnsembleWriter, Store
 from stormda.storm.assimilation_inputs import prior_units
 from stormda.storm.config import to_dict
 from stormda.storm.downscaling.coarsening import Coarsening
+from stormda.storm.downscaling.liveliness import liveliness
 from stormda.storm.filtering import FilterSettings, sample_present
 from stormda.storm.frames import Frames, clock_features, read_frames
+from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Conditioned, Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.settings import plain
@@ -102,16 +104,15 @@ def downscale_fields(
     if config.members == 1:
         fine = now.to_physical(torch.zeros_like(now.last))
     else:
-        seen = _observed(prior, blocks, coarse, config.error or SEEN)
+        seen = _observed(now.normalization, blocks, coarse, config.error or SEEN)
         fine = sample_present(
             now, seen, members=config.members, settings=config.filter, generator=generator
         )
     return fine if config.error else blocks.conserving(fine, coarse)
 
 
-def _observed(prior: Storm, blocks: Coarsening, coarse: Tensor, error: float) -> Observation:
+def _observed(n: Normalization, blocks: Coarsening, coarse: Tensor, error: float) -> Observation:
     """Return the means of blocks as observations with errors in units of what they leave open."""
-    n = prior.normalization
     each = error * n.std * n.increment
     known = blocks.known.expand(coarse.shape)
     return Observation(
@@ -127,6 +128,9 @@ def conditioned(
     departure = (coarse - blocks.means(n.mean)) / n.std
     smooth = n.to_x(blocks.spread(departure * blocks.known))
     past = smooth.expand(members, 1, -1, -1, -1)
+    if prior.provenance["settings"].get("relative", False):
+        own = liveliness(departure, blocks).within(n)
+        prior = replace(prior, normalization=own)
     return prior.given(past, error=torch.zeros(len(n.std)), clock=clock)
 
 
