@@ -93,6 +93,12 @@ def test_every_pass_of_every_rank_has_a_sample() -> None:
         Trainer(network, None, config, mesh=on_paper(replica=2))
 
 
+def test_a_network_is_trained_on_the_mesh_that_it_was_made_for() -> None:
+    network = StormNetwork(CONFIG, PlaneGrid((8, 8), spacing_m=(1.0, 1.0)))
+    with pytest.raises(ValueError, match=r"^network: expected one made for the mesh "):
+        Trainer(network, None, TrainingConfig(), mesh=on_paper(lat=2))
+
+
 def test_a_field_that_is_all_here_is_not_touched() -> None:
     share = FieldShare(Patching(grid("15deg"), (2, 2)))
     x = torch.rand(3, 12, 24)

@@ -128,7 +128,7 @@ class StormNetwork(nn.Module):
                 f"valid: expected bool of shape {expected}, got {valid.dtype} of shape "
                 f"{tuple(valid.shape)}"
             )
-        self.config, self.grid = config, grid
+        self.config, self.grid, self.mesh = config, grid, mesh
         whole = Patching(grid, patch=config.patch)
         self.share = FieldShare(whole, mesh, poles=has_poles(whole))
         self.tiles: NetworkTiles | None = None

@@ -43,7 +43,12 @@ from stormda.parallel import (
 from stormda.storm.network import StormNetwork
 from stormda.storm.objective import Batch, NoiseLevels, SampleSource, denoising_loss
 from stormda.storm.streams import stream
-from stormda.storm.training_mesh import forget_gathered, samples_comm, shard_network
+from stormda.storm.training_mesh import (
+    divides,
+    forget_gathered,
+    samples_comm,
+    shard_network,
+)
 
 _NOISE = 1
 """What a stream of the training is for (`streams`): its noise."""
@@ -146,7 +151,8 @@ class Trainer:
         metadata: JSON-able description stored in every checkpoint.
 
     Raises:
-        ValueError: If there are fewer samples in a batch than passes over all ranks.
+        ValueError: If the network was not made for the mesh, or there are fewer samples in a batch
+            than passes over all ranks.
     """
 
     def __init__(
@@ -163,6 +169,8 @@ class Trainer:
         self.directory, self.metadata = directory, metadata or {}
         self.device = next(network.parameters()).device
         self.mesh = StartedMesh.alone(self.device) if mesh is None else mesh
+        if divides(self.mesh) and network.mesh is not self.mesh:
+            raise ValueError(f"network: expected one made for the mesh {self.mesh.mesh}")
         least = config.passes * samples_comm(self.mesh).size
         if config.batch < least:
             raise ValueError(

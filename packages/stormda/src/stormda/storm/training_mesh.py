@@ -28,6 +28,11 @@ SAMPLES = ("replica", "shard")
 """The axes of a mesh that share the samples of a batch."""
 
 
+def divides(mesh: StartedMesh) -> bool:
+    """Return whether ranks of a mesh hold parts of fields or of parameters."""
+    return any(mesh.size(axis) > 1 for axis in mesh.mesh.names if axis != "replica")
+
+
 def samples_comm(mesh: StartedMesh) -> Communicator:
     """Return the ranks that share the samples of a batch."""
     return mesh.comm(*(axis for axis in SAMPLES if axis in mesh.mesh.names))
