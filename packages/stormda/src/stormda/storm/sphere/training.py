@@ -1,0 +1,171 @@
+"""Train the prior of the sphere on its own simulation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stormda.storm.config import StormConfig
+from stormda.storm.network import StormNetwork
+from stormda.storm.normalization import Normalization
+from stormda.storm.prior import Storm
+from stormda.storm.provenance import provenance
+from stormda.storm.sphere.flow import VARIABLES, FlowConfig, GlobalFlow
+from stormda.storm.training import Progress, Trainer, TrainingConfig
+from stormda.storm.twin.archive import Archive, ArchiveConfig, make_archive
+from stormda.storm.twin.samples import ArchivedSamples, PastErrors
+
+
+@dataclass(frozen=True, kw_only=True)
+class SphereRecipe:
+    """A prior of shallow water on the sphere: u, v and h together, every 12 hours."""
+
+    network: StormConfig = field(
+        default_factory=lambda: StormConfig(
+            variables=VARIABLES, width=96, heads=4, encoder_depth=4, depth=2
+        )
+    )
+    """The network."""
+
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    """The flow."""
+
+    archive: ArchiveConfig = field(
+        default_factory=lambda: ArchiveConfig(
+            runs=64,
+            together=32,
+            spin_up_days=8.0,
+            days=16.0,
+            every_hours=12.0,
+            smallest_error=0.1,
+            largest_error=4.0,
+        )
+    )
+    """The simulation that samples are drawn from; errors in m s-1 of balanced wind."""
+
+    errors: PastErrors = field(
+        default_factory=lambda: PastErrors(factor=(0.1, 1.3), amplitude=(0.002, 0.08))
+    )
+    """How wrong the past of a sample is; amplitudes in standard deviations."""
+
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(
+            steps=3_000, batch=16, learning_rate=2e-3, ema=0.998, bfloat16=True, seed=1
+        )
+    )
+    """How it is fitted."""
+
+
+def sphere() -> SphereRecipe:
+    """Return the recipe of the globe: 32 x 64 Gaussian points, about half an hour of one core."""
+    return SphereRecipe()
+
+
+def fit_archive(archive: Archive) -> Normalization:
+    """Return the statistics of an archive: the climate does not know longitude or hemisphere.
+
+    The mean is that of each latitude; northward wind, odd about the equator, has none.
+    """
+    truth = archive.truth.double()
+    mean = truth.mean(dim=(0, 1, 4), keepdim=True)[0, 0]
+    mean = (mean + mirrored(mean)) / 2
+    std = (truth - mean).square().mean(dim=(0, 1, 3, 4)).sqrt()[:, None, None]
+    change = truth.diff(dim=1).square().mean(dim=(0, 1, 3, 4)).sqrt()[:, None, None]
+    return Normalization(mean.float(), std.float(), (change / std).float())
+
+
+def mirrored(fields: Tensor) -> Tensor:
+    """Exchange the hemispheres of fields (..., 3, rows, cols): northward wind changes sign."""
+    return fields.flip(-2) * fields.new_tensor([1.0, -1.0, 1.0])[:, None, None]
+
+
+def move_on_sphere(fields: Tensor, g: torch.Generator) -> Tensor:
+    """Turn every sample (size, frames, 3, rows, cols) about the axis, and mirror half of them.
+
+    Examples:
+        >>> x = torch.rand(4, 3, 3, 8, 16)
+        >>> moved = move_on_sphere(x, torch.Generator().manual_seed(0))
+        >>> torch.allclose(moved.square().sum(dim=(1, 2, 3, 4)), x.square().sum(dim=(1, 2, 3, 4)))
+        True
+    """
+    size, cols = len(fields), fields.shape[-1]
+    shift = torch.randint(cols, (size, 1), generator=g)
+    column = (torch.arange(cols) + shift) % cols
+    fields = fields.gather(-1, column[:, None, None, None].expand_as(fields))
+    other = torch.rand(size, 1, 1, 1, 1, generator=g) < 0.5
+    return torch.where(other, mirrored(fields), fields)
+
+
+def as_it_is(noise: Tensor) -> Tensor:
+    """Return the noise: fresh errors beside those of the shadows are white."""
+    return noise
+
+
+def train_sphere(
+    recipe: SphereRecipe,
+    directory: Path,
+    *,
+    progress: Progress | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Storm | None:
+    """Run the recipe to its end and write `prior.safetensors`.
+
+    A directory that already holds the archive or checkpoints of the recipe is gone on with.
+
+    Args:
+        recipe: The settings.
+        directory: For the archive, checkpoints, the log and the prior.
+        progress: Called after every step.
+        interrupted: Polled after every step.
+
+    Returns:
+        The prior, or None where `interrupted` stopped the run.
+    """
+    archive = archive_of(recipe, directory)
+    torch.manual_seed(recipe.training.seed)
+    normalization = fit_archive(archive)
+    source = ArchivedSamples(
+        archive,
+        normalization,
+        recipe.errors,
+        history=recipe.network.history,
+        seed=recipe.training.seed,
+        move=move_on_sphere,
+        colour=as_it_is,
+        unit=normalization.std,
+    )
+    network = StormNetwork(recipe.network, GlobalFlow(recipe.flow).grid)
+    metadata = {"recipe": asdict(recipe)}
+    trainer = Trainer(network, source, recipe.training, directory=directory, metadata=metadata)
+    trainer.resume()
+    begun = time.time()
+    if not trainer.run(progress=progress, interrupted=interrupted):
+        return None
+    record = provenance(recipe, seconds_of_last_run=round(time.time() - begun))
+    prior = Storm(trainer.averaged(), normalization, recipe.archive.step_hours, record)
+    prior.save(directory / "prior.safetensors", dtype=torch.float16)
+    return prior
+
+
+def archive_of(recipe: SphereRecipe, directory: Path) -> Archive:
+    """Load the recipe's archive from the directory, or simulate and keep it there.
+
+    Raises:
+        ValueError: Where the archive in the directory was made with other settings.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "archive.safetensors"
+    if path.is_file():
+        archive = Archive.load(path)
+        if archive.config != recipe.archive:
+            raise ValueError(f"{path}: expected {recipe.archive}, got {archive.config}")
+        return archive
+    flow = GlobalFlow(recipe.flow)
+    archive = make_archive(recipe.archive, flow, disturb=flow.disturb)
+    archive.save(path)
+    return archive
