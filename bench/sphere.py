@@ -4,14 +4,18 @@
     python bench/sphere.py DIR --tune             # settings, on seeds 100 and 101; prints trials
     python bench/sphere.py DIR                    # the table, on seeds 200, 201 and 202
 
+each also with --cells: on 3072 cells of HEALPix, to which nature is interpolated.
+
 Nature is T21 turbulence on 32 x 64 Gaussian points; every 12 hours u, v and h are observed at 5 %
 of the cells, others each time. STORM, with the prior of `stormda.storm.sphere`, stands beside
 cycled optimal interpolation, the LETKF on STORM's own forecasts, and the LETKF with the true
 model. Scores are weighted by area, after 8 of 24 cycles; `all` is the mean over variables in units
 of their climatological standard deviations. `seam` is the error in the columns on either side of
-the seam over that of the rest, `polar` that in the rows at the poles over that of the rest, both
-of `all`. Writes results/sphere.csv, and results/sphere_low.csv: the deepest low of each truth,
-followed in the analyses and in STORM's forecasts from the same start without observations.
+the seam over that of the rest, `polar` that beyond 83 degrees, the rows at the poles, over that of
+the rest, both of `all`. Interpolation and the LETKF with the true model work on the grid of the
+model, also where the case is on cells. Writes results/sphere.csv or sphere_healpix.csv, and
+results/sphere_low.csv: the deepest low of each truth, followed in the analyses and in STORM's
+forecasts from the same start without observations.
 """
 
 from __future__ import annotations
@@ -30,11 +34,13 @@ from torch import Tensor
 
 from stormda.assimilation import GaussianAnalysis, grid_search
 from stormda.assimilation.systems.spherical_harmonics import SphericalHarmonics
+from stormda.grid import Grid
 from stormda.storm.filtering import FilterSettings
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import commit, machine, provenance
 from stormda.storm.scores import Analyses, collect
 from stormda.storm.sphere.case import SphereCase, SphereCaseConfig, make_sphere_case
+from stormda.storm.sphere.cells import OnCells
 from stormda.storm.sphere.covariance import persistence_covariance
 from stormda.storm.sphere.flow import VARIABLES, GlobalFlow
 from stormda.storm.sphere.methods import (
@@ -46,7 +52,14 @@ from stormda.storm.sphere.methods import (
     letkf_with_prior,
     one_stage,
 )
-from stormda.storm.sphere.training import archive_of, fit_archive, sphere, train_sphere
+from stormda.storm.sphere.training import (
+    archive_of,
+    fit_archive,
+    interpolation_of,
+    sphere,
+    sphere_healpix,
+    train_sphere,
+)
 from stormda.storm.twin.archive import Archive
 from stormda.storm.twin.ensemble_filter import EnsembleSettings
 
@@ -62,7 +75,12 @@ class Equipment:
 
     flow: GlobalFlow
     archive: Archive
+    on: OnCells | None
     prior: Storm | None
+
+    def case(self, config: SphereCaseConfig) -> SphereCase:
+        """Return a case on the grid of the prior."""
+        return make_sphere_case(config, self.flow, self.on)
 
     @property
     def storm(self) -> Storm:
@@ -92,8 +110,7 @@ def letkf_storm(case: SphereCase, has: Equipment, settings: Settings) -> Iterato
     """Return the LETKF on STORM's forecasts."""
     own = replace(FilterSettings(), error_factor=settings["error_factor"], cohesion=0.0)
     tuned = {k: v for k, v in settings.items() if k != "error_factor"}
-    cells = cell_vectors(has.flow.grid)
-    return letkf_with_prior(case, has.storm, cells, replace(EnsembleSettings(), **tuned), own)
+    return letkf_with_prior(case, has.storm, replace(EnsembleSettings(), **tuned), own)
 
 
 def oi(case: SphereCase, has: Equipment, settings: Settings) -> Iterator[GaussianAnalysis]:
@@ -136,13 +153,23 @@ TUNED: dict[str, Settings] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """What weighs cells and variables."""
+    """What weighs cells and variables. A list of cells of one size is one row."""
 
-    area: Tensor
-    """Share of each row's cells, (rows,)."""
-
+    grid: Grid
     std: Tensor
     """Climatological standard deviation of each variable, (3,)."""
+
+    @property
+    def area(self) -> Tensor:
+        """Return the share of each row of cells, (rows,)."""
+        area = torch.tensor(self.grid.area)
+        return area.sum(1) if area.ndim == 2 else torch.ones(1, dtype=torch.float64)
+
+    def in_rows(self, run: Analyses) -> Analyses:
+        """Return a run whose fields have rows and columns."""
+        if len(self.grid.shape) == 2:
+            return run
+        return type(run)(**{name: field.unsqueeze(-2) for name, field in vars(run).items()})
 
     def mean(self, x: Tensor) -> Tensor:
         """Return the means over the sphere and the cycles of x (cycles, 3, rows, cols), (3,)."""
@@ -150,8 +177,9 @@ class Scale:
 
 
 def scores(run: Analyses, truth: Tensor, scale: Scale) -> dict[str, dict[str, float]]:
-    """Return the scores of each variable and of all."""
-    n = run.members
+    """Return the scores of each variable and of all; fields are (cycles, 3, *grid)."""
+    run, n = scale.in_rows(run), run.members
+    truth = truth if truth.ndim == 4 else truth[:, :, None]
     error = scale.mean((run.mean - truth).square())
     spread = scale.mean(run.variance) * ((n + 1) / n if n else 1)
     crps = scale.mean(run.crps(truth))
@@ -179,7 +207,8 @@ def row(error: Tensor, crps: Tensor, ratio: Tensor, covered: Tensor) -> dict[str
 
 def row_coverage(run: Analyses, truth: Tensor, v: int) -> Tensor:
     """Return the coverage of a variable in each row, (rows,)."""
-    return torch.stack([at_row(run, y, v).coverage(truth[:, v, y]) for y in range(truth.shape[2])])
+    rows = range(truth.shape[2])
+    return torch.stack([at_row(run, y, v).coverage(truth[:, v, y]).double() for y in rows])
 
 
 def at_row(run: Analyses, y: int, v: int) -> Analyses:
@@ -188,12 +217,22 @@ def at_row(run: Analyses, y: int, v: int) -> Analyses:
     return type(run)(**fields)
 
 
+SEAM = 4.0
+"""Longitudes nearer to the seam than this are at it [degrees]."""
+
+POLAR = 83.0
+"""Latitudes beyond this are polar: the outermost rows [degrees]."""
+
+
 def places(run: Analyses, truth: Tensor, scale: Scale) -> dict[str, float]:
     """Return the error at the seam and in the polar rows, over that of the rest."""
-    squared = ((run.mean - truth) / scale.std[:, None, None]).square().double().mean(dim=(0, 1))
-    seam, polar = torch.zeros(2, *squared.shape, dtype=torch.bool)
-    seam[:, [0, -1]], polar[[0, -1]] = True, True
-    weight = scale.area[:, None].expand_as(squared)
+    squared = (run.mean - truth).square().double().flatten(2).mean(0)
+    squared = (squared / scale.std[:, None].square()).mean(0)
+    weight = torch.tensor(scale.grid.area).flatten()
+    lat, lon = (torch.tensor(c).flatten() for c in scale.grid.points)
+    first = 2.8125 if len(scale.grid.shape) == 2 else 0.0  # half a column: the seam is west of 0
+    seam = ((lon + first + 180).remainder(360) - 180).abs() < SEAM
+    polar = lat.abs() > POLAR
 
     def error(where: Tensor) -> float:
         return math.sqrt((squared * weight)[where].sum() / weight[where].sum())
@@ -271,10 +310,7 @@ def low(case: SphereCase, runs: Mapping[str, Analyses], lows: Lows) -> list[dict
 
 def tune(has: Equipment, methods: Sequence[str], seeds: Sequence[int], scale: Scale) -> None:
     """Print the trials of each method, from the least CRPS of `all` to the most."""
-    cases = [
-        make_sphere_case(SphereCaseConfig(cycles=12, discarded=4, seed=seed), has.flow)
-        for seed in seeds
-    ]
+    cases = [has.case(SphereCaseConfig(cycles=12, discarded=4, seed=seed)) for seed in seeds]
     for name in methods:
 
         def loss(settings: Settings, name: str = name) -> float:
@@ -295,7 +331,7 @@ def evaluate(
     rows, tracks, lows = [], [], Lows(has.flow)
     for seed in seeds:
         config = SphereCaseConfig(cycles=cycles, discarded=min(8, cycles // 3), seed=seed)
-        case, runs = make_sphere_case(config, has.flow), {}
+        case, runs = has.case(config), {}
         for name in methods:
             began = time.perf_counter()
             runs[name] = collect(list(METHODS[name](case, has, TUNED[name])))
@@ -309,7 +345,8 @@ def evaluate(
                 numbers = "".join(f"{v:9.3f}" for v in found.values())
                 print(f"{seed:4} {name:<24}{variable:>4}{numbers}", flush=True)
             print(f"     seam {where['seam']:.3f}  polar {where['polar']:.3f}", flush=True)
-        tracks += low(case, runs, lows)
+        if has.on is None:
+            tracks += low(case, runs, lows)
     return rows, tracks
 
 
@@ -334,24 +371,27 @@ def main() -> None:
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seed", nargs="+", type=int, choices=range(100, 300))
     parser.add_argument("--cycles", type=int, default=24)
+    parser.add_argument("--cells", action="store_true", help="on HEALPix")
     arguments = parser.parse_args()
+    recipe = sphere_healpix() if arguments.cells else sphere()
     if arguments.train:
-        train_sphere(sphere(), arguments.folder, progress=report)
+        train_sphere(recipe, arguments.folder, progress=report)
         return
-    recipe, stored = sphere(), arguments.folder / "prior.safetensors"
+    stored = arguments.folder / "prior.safetensors"
     archive = archive_of(recipe, arguments.folder)
     prior = Storm.load(stored) if stored.is_file() else None
-    has = Equipment(GlobalFlow(recipe.flow), archive, prior)
-    area = torch.tensor(has.flow.grid.area).sum(1)
-    scale = Scale(area / area.sum(), fit_archive(archive).std.flatten())
+    flow, on = GlobalFlow(recipe.flow), interpolation_of(recipe)
+    has = Equipment(flow, archive, on, prior)
+    scale = Scale(flow.grid if on is None else on.target, fit_archive(archive).std.flatten())
     if arguments.tune:
         methods = [name for name in arguments.method if name in GRIDS]
         tune(has, methods, arguments.seed or [100, 101], scale)
         return
     seeds = arguments.seed or [200, 201, 202]
     rows, tracks = evaluate(has, arguments.method, seeds, arguments.cycles, scale)
-    write(RESULTS / "sphere.csv", rows)
-    write(RESULTS / "sphere_low.csv", tracks)
+    write(RESULTS / ("sphere_healpix.csv" if arguments.cells else "sphere.csv"), rows)
+    if tracks:
+        write(RESULTS / "sphere_low.csv", tracks)
 
 
 def report(step: int, loss: float) -> None:

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from stormda.assimilation import rmse
 from stormda.assimilation.systems import ShallowWaterConfig
+from stormda.grid import grid
 from stormda.storm.config import StormConfig
 from stormda.storm.filtering import FilterSettings
 from stormda.storm.sphere.case import SphereCase, SphereCaseConfig, make_sphere_case
+from stormda.storm.sphere.cells import OnCells
 from stormda.storm.sphere.covariance import persistence_covariance
 from stormda.storm.sphere.flow import VARIABLES, FlowConfig, GlobalFlow
 from stormda.storm.sphere.methods import (
@@ -27,6 +29,7 @@ from stormda.storm.sphere.training import (
     SphereRecipe,
     archive_of,
     fit_archive,
+    interpolation_of,
     mirrored,
     move_on_sphere,
     sphere,
@@ -182,7 +185,7 @@ def test_filters_are_nearer_to_the_truth_than_their_start(
     quick = FilterSettings(steps=3)
     for run in (
         one_stage(case, prior, quick),
-        letkf_with_prior(case, prior, cells, settings, quick),
+        letkf_with_prior(case, prior, settings, quick),
     ):
         ensembles = list(run)
         assert [x.shape for x in ensembles] == [case.initial.shape] * 2
@@ -217,3 +220,59 @@ def test_an_archive_of_other_settings_is_refused(archive: Archive, folder: Path)
     other = replace(RECIPE, archive=ArchiveConfig(runs=4, together=4))
     with pytest.raises(ValueError, match=r"archive.safetensors: expected ArchiveConfig\(.*, got"):
         archive_of(other, folder)
+
+
+def test_winds_keep_their_direction_over_the_poles() -> None:
+    """A flow straight over the pole: its components turn with the meridian, not jump."""
+    on = OnCells(FLOW.grid, grid("healpix16"))
+
+    def over_the_pole(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
+        turn = np.radians(lon)
+        u, v = -np.sin(turn), -np.sign(lat) * np.cos(turn)
+        return np.stack([u, v, 0 * lat + 5])
+
+    x = torch.from_numpy(over_the_pole(*FLOW.grid.points))
+    expected = over_the_pole(*on.target.points)
+    polar = np.abs(on.target.points[0]) > 80
+    assert polar.sum() > 20
+    # linear between meridians 11 degrees apart
+    np.testing.assert_allclose(on(x).numpy()[:, polar], expected[:, polar], atol=0.02)
+    torch.testing.assert_close(on.sizes(torch.ones(3, 16, 32)), torch.ones(3, 3072))
+
+
+def test_a_prior_on_cells_is_trained_and_cycled(folder: Path, archive: Archive) -> None:
+    recipe = replace(RECIPE, grid="healpix8")
+    there = folder / "cells"
+    there.mkdir()
+    archive.save(there / "archive.safetensors")
+    prior = train_sphere(recipe, there)
+    on = interpolation_of(recipe)
+    assert prior is not None
+    assert on is not None
+    assert prior.grid == grid("healpix8")
+    n = fit_archive(archive)
+    torch.testing.assert_close(prior.normalization.std, n.std[..., 0])
+    config = SphereCaseConfig(cycles=2, discarded=0, members=4, spin_up_days=1)
+    case = make_sphere_case(config, FLOW, on)
+    assert case.truth.shape == (3, 3, 768)
+    (first, *_) = one_stage(case, prior, FilterSettings(steps=3))
+    assert first.shape == (4, 3, 768)
+    settings = EnsembleSettings(radius_km=6000)
+    (first, *_) = letkf_with_prior(case, prior, settings, FilterSettings(steps=3))
+    assert first.shape == (4, 3, 768)
+    (first, *_) = letkf_with_model(case, lambda x: x, cell_vectors(FLOW.grid), settings)
+    assert rmse(first.mean(0)[2], case.truth[1, 2]) < rmse(
+        case.initial.mean(0)[2], case.truth[1, 2]
+    )
+    b = persistence_covariance(archive.truth, n.mean, 0.7)
+    (gaussian, *_) = interpolation(case, n.mean, b, 0.7)
+    assert gaussian.mean.shape == gaussian.variance.shape == (3, 768)
+    assert (gaussian.variance > 0).all()
+
+
+def test_both_observations_of_a_case_on_cells_are_one() -> None:
+    on = OnCells(FLOW.grid, grid("healpix8"))
+    config = SphereCaseConfig(cycles=1, discarded=0, members=2, spin_up_days=0)
+    case = make_sphere_case(config, FLOW, on)
+    own, of_model = case.observation(0), case.observation_of_model(0)
+    torch.testing.assert_close(own.operator(case.initial), of_model.operator(case.start))

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stormda.assimilation import DiagonalError, Observation, select
+from stormda.assimilation import DiagonalError, Observation, compose, select
+from stormda.grid import Grid
+from stormda.storm.sphere.cells import OnCells
 from stormda.storm.sphere.flow import GlobalFlow
 from stormda.storm.twin.case import Observed
 
@@ -66,25 +68,58 @@ class SphereCase:
 
     config: SphereCaseConfig
 
+    grid: Grid
+    """Where truth, observations and analyses are."""
+
+    on: OnCells | None
+    """What takes states of the model there; None where they are there."""
+
     truth: Tensor
-    """u, v [m s-1] and h [m], (cycles + 1, 3, rows, cols); frame 0 is the initial time."""
+    """u, v [m s-1] and h [m], (cycles + 1, 3, *grid.shape); frame 0 is the initial time."""
 
     observed: tuple[Observed, ...]
     """One entry a cycle."""
 
-    initial: Tensor
-    """The ensemble at the initial time, (members, 3, rows, cols)."""
+    start: Tensor
+    """The ensemble at the initial time, on the grid of the model, (members, 3, rows, cols)."""
+
+    @property
+    def initial(self) -> Tensor:
+        """Return the ensemble at the initial time, (members, 3, *grid.shape)."""
+        return self.known(self.start)
+
+    def known(self, x: Tensor) -> Tensor:
+        """Return states of the model (*batch, 3, rows, cols) on the grid of the case."""
+        return x if self.on is None else self.on(x)
+
+    def known_variance(self, x: Tensor) -> Tensor:
+        """Return variances (3, rows, cols) there, as if neighbours went wrong together."""
+        return x if self.on is None else self.on.sizes(x.sqrt()).square()
 
     def observation(self, cycle: int) -> Observation:
-        """Return the observation of a cycle, ready for `assimilate`."""
+        """Return the observation of a cycle of states on the grid of the case."""
         seen = self.observed[cycle]
+        return Observation(seen.y, select(seen.index), self._error(seen))
+
+    def observation_of_model(self, cycle: int) -> Observation:
+        """Return the observation of a cycle of states of the model."""
+        seen = self.observed[cycle]
+        return Observation(seen.y, compose(self.known, select(seen.index)), self._error(seen))
+
+    def _error(self, seen: Observed) -> DiagonalError:
         variable = seen.index // self.truth[0, 0].numel()
-        std = self.truth.new_tensor(self.config.std)[variable]
-        return Observation(seen.y, select(seen.index), DiagonalError(std))
+        return DiagonalError(self.truth.new_tensor(self.config.std)[variable])
 
 
-def make_sphere_case(config: SphereCaseConfig, flow: GlobalFlow) -> SphereCase:
+def make_sphere_case(
+    config: SphereCaseConfig, flow: GlobalFlow, on: OnCells | None = None
+) -> SphereCase:
     """Run nature, observe it, and disturb its start.
+
+    Args:
+        config: The experiment.
+        flow: Nature.
+        on: What takes its states to the grid of the case, where that is another.
 
     Examples:
         >>> from stormda.assimilation.systems import ShallowWaterConfig
@@ -100,15 +135,17 @@ def make_sphere_case(config: SphereCaseConfig, flow: GlobalFlow) -> SphereCase:
     frames = [flow.spin_up(1, days=config.spin_up_days, generator=g)[0]]
     for _ in range(config.cycles):
         frames.append(flow.forecast(frames[-1], hours=config.hours))
-    area = torch.tensor(flow.grid.area).flatten()
-    observed = tuple(observe(x, config, area, g) for x in frames[1:])
+    grid: Grid = flow.grid if on is None else on.target
+    area = torch.tensor(grid.area).flatten()
+    truth = torch.stack(frames) if on is None else on(torch.stack(frames))
+    observed = tuple(observe(x, config, area, g) for x in truth[1:])
     error = flow.error(config.members + 1, g)
-    initial = frames[0] + config.initial_error * (error[:1] + error[1:])
-    return SphereCase(config, torch.stack(frames), observed, initial)
+    start = frames[0] + config.initial_error * (error[:1] + error[1:])
+    return SphereCase(config, grid, on, truth, observed, start)
 
 
 def observe(x: Tensor, config: SphereCaseConfig, area: Tensor, g: torch.Generator) -> Observed:
-    """Observe all variables of a state (3, rows, cols) at cells drawn anew."""
+    """Observe all variables of a state (3, *grid) at cells drawn anew."""
     count = max(1, round(config.density * len(area)))
     cells = torch.multinomial(area, count, generator=g).sort().values
     index = torch.cat([cells + v * len(area) for v in range(len(x))])

@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
-from stormda.assimilation import GaussianAnalysis, Neighbours, letkf, optimal_interpolation
-from stormda.grid import LatLonGrid
+from stormda.assimilation import (
+    GaussianAnalysis,
+    Neighbours,
+    Observation,
+    letkf,
+    optimal_interpolation,
+)
+from stormda.grid import Grid
 from stormda.grid.sphere import unit_vectors
 from stormda.storm.filtering import FilterSettings, OneStageFilter, run_storm
 from stormda.storm.prior import Storm
@@ -38,24 +43,34 @@ def one_stage(case: SphereCase, prior: Storm, settings: FilterSettings) -> Itera
 def letkf_with_model(
     case: SphereCase, forecast: Forecast, cells: Tensor, settings: EnsembleSettings
 ) -> Iterator[Tensor]:
-    """Forecast with the true model, then update by the local ensemble transform filter."""
-    ensemble = case.initial
+    """Forecast with the true model, then update by the local ensemble transform filter.
+
+    Args:
+        case: The case.
+        forecast: The model, over the time between analyses.
+        cells: Unit vectors of the cells of the model, from `cell_vectors`.
+        settings: Radius, inflation and relaxation.
+    """
+    ensemble, places = case.start, cell_vectors(case.grid)
     for cycle in range(case.config.cycles):
-        ensemble = update(forecast(ensemble), case, cycle, cells, settings)
-        yield ensemble
+        seen = places[case.observed[cycle].index % len(places)]
+        observation = case.observation_of_model(cycle)
+        ensemble = update(forecast(ensemble), observation, seen, cells, settings)
+        yield case.known(ensemble)
 
 
 def letkf_with_prior(
     case: SphereCase,
     prior: Storm,
-    cells: Tensor,
     settings: EnsembleSettings,
     forecasts: FilterSettings,
 ) -> Iterator[Tensor]:
     """Forecast with STORM, guidance off, then update by the local ensemble transform filter."""
     state = OneStageFilter(prior, case.initial, forecasts, generator_of(case))
+    cells = cell_vectors(case.grid)
     for cycle in range(case.config.cycles):
-        ensemble = update(state.sample(None), case, cycle, cells, settings)
+        seen = cells[case.observed[cycle].index % len(cells)]
+        ensemble = update(state.sample(None), case.observation(cycle), seen, cells, settings)
         state.push(ensemble)
         yield ensemble
 
@@ -71,12 +86,13 @@ def interpolation(
         covariance: Of the errors of that background.
         damping: Share of the last analysis' anomaly that the background keeps.
     """
-    state = case.initial.mean(0)
+    state = case.start.mean(0)
     for cycle in range(case.config.cycles):
         background = mean + damping * (state - mean)
-        analysis = optimal_interpolation(background, covariance, case.observation(cycle))
+        observation = case.observation_of_model(cycle)
+        analysis = optimal_interpolation(background, covariance, observation)
         state = analysis.mean
-        yield analysis
+        yield GaussianAnalysis(case.known(state), case.known_variance(analysis.variance))
 
 
 def free_run(case: SphereCase, prior: Storm, settings: FilterSettings) -> Iterator[Tensor]:
@@ -88,28 +104,26 @@ def free_run(case: SphereCase, prior: Storm, settings: FilterSettings) -> Iterat
 
 def update(
     background: Tensor,
-    case: SphereCase,
-    cycle: int,
+    observation: Observation,
+    places: Tensor,
     cells: Tensor,
     settings: EnsembleSettings,
 ) -> Tensor:
-    """Update a background ensemble (members, 3, rows, cols) with the cycle's observations.
+    """Update a background ensemble (members, 3, *grid) with observations.
 
     Args:
         background: The forecasts.
-        case: For the observations.
-        cycle: Which.
-        cells: Unit vectors of the cells, from `cell_vectors`.
+        observation: Of p numbers.
+        places: Where each was made, unit vectors (p, 3).
+        cells: Unit vectors of the cells of the background, from `cell_vectors`.
         settings: Radius, inflation and relaxation.
     """
-    observation = case.observation(cycle)
-    places = cells[case.observed[cycle].index % len(cells)]
 
     def near(some: slice) -> Neighbours:
         return Neighbours.within(great_circle_km(cells[some], places), settings.radius_km)
 
     columns = letkf(
-        rearrange(background, "m v y x -> m (y x) v"),
+        background.flatten(2).mT,
         observation.operator(background),
         observation.y,
         observation.error.variance,
@@ -118,10 +132,10 @@ def update(
         inflation=settings.inflation,
         rtps=settings.rtps,
     )
-    return rearrange(columns, "m (y x) v -> m v y x", y=background.shape[-2])
+    return columns.mT.reshape(background.shape)
 
 
-def cell_vectors(grid: LatLonGrid) -> Tensor:
+def cell_vectors(grid: Grid) -> Tensor:
     """Return the unit vectors of the cells of a grid, float64 (cells, 3)."""
     return torch.from_numpy(unit_vectors(*grid.points)).reshape(-1, 3)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from stormda.grid import grid
 from stormda.storm.config import StormConfig
 from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
+from stormda.storm.sphere.cells import OnCells, SamplesOnCells
 from stormda.storm.sphere.flow import VARIABLES, FlowConfig, GlobalFlow
 from stormda.storm.training import Progress, Trainer, TrainingConfig
 from stormda.storm.twin.archive import Archive, ArchiveConfig, make_archive
@@ -53,6 +55,9 @@ class SphereRecipe:
     )
     """How wrong the past of a sample is; amplitudes in standard deviations."""
 
+    grid: str | None = None
+    """The list of cells that the prior lives on, by name; None for the grid of the flow."""
+
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
             steps=3_000, batch=16, learning_rate=2e-3, ema=0.998, bfloat16=True, seed=1
@@ -64,6 +69,17 @@ class SphereRecipe:
 def sphere() -> SphereRecipe:
     """Return the recipe of the globe: 32 x 64 Gaussian points, about half an hour of one core."""
     return SphereRecipe()
+
+
+def sphere_healpix() -> SphereRecipe:
+    """Return the same recipe for the fields interpolated to 3072 cells of HEALPix."""
+    return replace(sphere(), grid="healpix16")
+
+
+def interpolation_of(recipe: SphereRecipe) -> OnCells | None:
+    """Return what takes the fields of the flow to the cells of the prior, if they are others."""
+    flow = GlobalFlow(recipe.flow).grid
+    return None if recipe.grid is None else OnCells(flow, grid(recipe.grid))
 
 
 def fit_archive(archive: Archive) -> Normalization:
@@ -129,7 +145,7 @@ def train_sphere(
     archive = archive_of(recipe, directory)
     torch.manual_seed(recipe.training.seed)
     normalization = fit_archive(archive)
-    source = ArchivedSamples(
+    samples = ArchivedSamples(
         archive,
         normalization,
         recipe.errors,
@@ -139,7 +155,11 @@ def train_sphere(
         colour=as_it_is,
         unit=normalization.std,
     )
-    network = StormNetwork(recipe.network, GlobalFlow(recipe.flow).grid)
+    on = interpolation_of(recipe)
+    source = samples if on is None else SamplesOnCells(samples, on)
+    network = StormNetwork(
+        recipe.network, GlobalFlow(recipe.flow).grid if on is None else on.target
+    )
     metadata = {"recipe": asdict(recipe)}
     trainer = Trainer(network, source, recipe.training, directory=directory, metadata=metadata)
     trainer.resume()
@@ -147,7 +167,7 @@ def train_sphere(
     if not trainer.run(progress=progress, interrupted=interrupted):
         return None
     record = provenance(recipe, seconds_of_last_run=round(time.time() - begun))
-    prior = Storm(trainer.averaged(), normalization, recipe.archive.step_hours, record)
+    prior = Storm(trainer.averaged(), source.normalization, recipe.archive.step_hours, record)
     prior.save(directory / "prior.safetensors", dtype=torch.float16)
     return prior
 
