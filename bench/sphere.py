@@ -38,6 +38,7 @@ from stormda.grid import Grid
 from stormda.storm.filtering import FilterSettings
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import commit, machine, provenance
+from stormda.storm.recipes import sphere, sphere_healpix
 from stormda.storm.scores import Analyses, collect
 from stormda.storm.sphere.case import SphereCase, SphereCaseConfig, make_sphere_case
 from stormda.storm.sphere.cells import OnCells
@@ -56,8 +57,6 @@ from stormda.storm.sphere.training import (
     archive_of,
     fit_archive,
     interpolation_of,
-    sphere,
-    sphere_healpix,
     train_sphere,
 )
 from stormda.storm.twin.archive import Archive
@@ -134,18 +133,18 @@ METHODS: dict[str, Callable[[SphereCase, Equipment, Settings], Iterator[Analysis
 }
 
 GRIDS: dict[str, dict[str, list[float]]] = {
-    "storm": {"error_factor": [0.5, 0.75, 1.0], "cohesion": [0.0, 0.2]},
-    "oi": {"damping": [0.5, 0.7, 0.8, 0.9], "scale": [0.7, 1.0, 1.4, 2.0]},
-    "letkf-storm": {"error_factor": [0.75], "radius_km": [3000, 5000, 8000], "rtps": [0.3, 0.7]},
-    "letkf": {"radius_km": [3000, 5000, 8000], "rtps": [0.3, 0.6, 0.9], "inflation": [1.0]},
+    "storm": {"error_factor": [0.75, 1.1], "cohesion": [0.0, 0.2]},
+    "oi": {"damping": [0.0, 0.3, 0.5, 0.7], "scale": [0.7, 1.0, 1.4]},
+    "letkf-storm": {"error_factor": [0.75], "radius_km": [4000, 6000], "rtps": [0.3, 0.6]},
+    "letkf": {"radius_km": [4000, 6000], "rtps": [0.3, 0.6]},
 }
 """What the tuner tries."""
 
 TUNED: dict[str, Settings] = {
     "storm": {"error_factor": 0.75, "cohesion": 0.2},
-    "oi": {"damping": 0.7, "scale": 1.4},
+    "oi": {"damping": 0.5, "scale": 1.0},
     "letkf-storm": {"error_factor": 0.75, "radius_km": 5000, "rtps": 0.7},
-    "letkf": {"radius_km": 5000, "rtps": 0.6, "inflation": 1.0},
+    "letkf": {"radius_km": 6000, "rtps": 0.3},
     "storm, nothing observed": {"error_factor": 0.75, "cohesion": 0.0},
 }
 """What it found."""
@@ -308,16 +307,21 @@ def low(case: SphereCase, runs: Mapping[str, Analyses], lows: Lows) -> list[dict
     return rows
 
 
-def tune(has: Equipment, methods: Sequence[str], seeds: Sequence[int], scale: Scale) -> None:
+def tune(
+    has: Equipment, methods: Sequence[str], seeds: Sequence[int], cycles: int, scale: Scale
+) -> None:
     """Print the trials of each method, from the least CRPS of `all` to the most."""
-    cases = [has.case(SphereCaseConfig(cycles=12, discarded=4, seed=seed)) for seed in seeds]
+    first = cycles // 3
+    cases = [
+        has.case(SphereCaseConfig(cycles=cycles, discarded=first, seed=seed)) for seed in seeds
+    ]
     for name in methods:
 
         def loss(settings: Settings, name: str = name) -> float:
             total = []
             for case in cases:
-                run = collect(list(METHODS[name](case, has, settings))).after(4)
-                total.append(scores(run, case.truth[5:], scale)["all"]["crps"])
+                run = collect(list(METHODS[name](case, has, settings))).after(first)
+                total.append(scores(run, case.truth[1 + first :], scale)["all"]["crps"])
             print(f"  {name} {dict(settings)}: {mean(total):.4f}", flush=True)
             return mean(total)
 
@@ -385,7 +389,7 @@ def main() -> None:
     scale = Scale(flow.grid if on is None else on.target, fit_archive(archive).std.flatten())
     if arguments.tune:
         methods = [name for name in arguments.method if name in GRIDS]
-        tune(has, methods, arguments.seed or [100, 101], scale)
+        tune(has, methods, arguments.seed or [100], arguments.cycles, scale)
         return
     seeds = arguments.seed or [200, 201, 202]
     rows, tracks = evaluate(has, arguments.method, seeds, arguments.cycles, scale)

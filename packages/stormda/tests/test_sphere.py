@@ -13,6 +13,7 @@ from stormda.assimilation.systems import ShallowWaterConfig
 from stormda.grid import grid
 from stormda.storm.config import StormConfig
 from stormda.storm.filtering import FilterSettings
+from stormda.storm.recipes import RECIPES, SphereRecipe, sphere
 from stormda.storm.sphere.case import SphereCase, SphereCaseConfig, make_sphere_case
 from stormda.storm.sphere.cells import OnCells
 from stormda.storm.sphere.covariance import persistence_covariance
@@ -26,13 +27,11 @@ from stormda.storm.sphere.methods import (
     one_stage,
 )
 from stormda.storm.sphere.training import (
-    SphereRecipe,
     archive_of,
     fit_archive,
     interpolation_of,
     mirrored,
     move_on_sphere,
-    sphere,
     train_sphere,
 )
 from stormda.storm.training import TrainingConfig
@@ -276,3 +275,13 @@ def test_both_observations_of_a_case_on_cells_are_one() -> None:
     case = make_sphere_case(config, FLOW, on)
     own, of_model = case.observation(0), case.observation_of_model(0)
     torch.testing.assert_close(own.operator(case.initial), of_model.operator(case.start))
+
+
+def test_the_recipes_are_of_known_grids() -> None:
+    named = RECIPES["sphere-healpix"]()
+    assert isinstance(named, SphereRecipe)
+    on = interpolation_of(named)
+    assert on is not None
+    assert on.target.shape == (3072,)
+    assert on.source.shape == (32, 64)
+    assert interpolation_of(sphere()) is None

@@ -40,13 +40,13 @@ class ZonalCovariance:
         cols = self.shape[-1]
         waves = torch.fft.rfft(rearrange(other, "(a x) k -> a x k", x=cols), dim=1)
         mixed = torch.einsum("mab,bmk->amk", self.matrices, waves.to(self.matrices.dtype))
-        product = torch.fft.irfft(mixed, n=cols, dim=1)
-        return rearrange(product, "a x k -> (a x) k").to(other.dtype)
+        product: Tensor = rearrange(torch.fft.irfft(mixed, n=cols, dim=1), "a x k -> (a x) k")
+        return product.to(other.dtype)
 
     def diagonal(self) -> Tensor:
         """Return the variances, (variables * rows * cols,)."""
         own = self.matrices.diagonal(dim1=1, dim2=2).mT
-        variance = torch.fft.irfft(own, n=self.shape[-1], dim=1)[:, 0]
+        variance: Tensor = torch.fft.irfft(own, n=self.shape[-1], dim=1)[:, 0]
         return variance.repeat_interleave(self.shape[-1]).float()
 
     def scaled(self, factor: float) -> ZonalCovariance:
