@@ -141,9 +141,9 @@ GRIDS: dict[str, dict[str, list[float]]] = {
 """What the tuner tries."""
 
 TUNED: dict[str, Settings] = {
-    "storm": {"error_factor": 0.75, "cohesion": 0.2},
+    "storm": {"error_factor": 0.75, "cohesion": 0.0},
     "oi": {"damping": 0.5, "scale": 1.0},
-    "letkf-storm": {"error_factor": 0.75, "radius_km": 5000, "rtps": 0.7},
+    "letkf-storm": {"error_factor": 0.75, "radius_km": 4000, "rtps": 0.3},
     "letkf": {"radius_km": 6000, "rtps": 0.3},
     "storm, nothing observed": {"error_factor": 0.75, "cohesion": 0.0},
 }
@@ -375,6 +375,7 @@ def main() -> None:
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seed", nargs="+", type=int, choices=range(100, 300))
     parser.add_argument("--cycles", type=int, default=24)
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     parser.add_argument("--cells", action="store_true", help="on HEALPix")
     arguments = parser.parse_args()
     recipe = sphere_healpix() if arguments.cells else sphere()
@@ -393,9 +394,10 @@ def main() -> None:
         return
     seeds = arguments.seed or [200, 201, 202]
     rows, tracks = evaluate(has, arguments.method, seeds, arguments.cycles, scale)
-    write(RESULTS / ("sphere_healpix.csv" if arguments.cells else "sphere.csv"), rows)
+    name = "sphere_healpix.csv" if arguments.cells else "sphere.csv"
+    write(arguments.results / name, rows)
     if tracks:
-        write(RESULTS / "sphere_low.csv", tracks)
+        write(arguments.results / "sphere_low.csv", tracks)
 
 
 def report(step: int, loss: float) -> None:
