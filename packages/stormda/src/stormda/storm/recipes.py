@@ -7,11 +7,12 @@ Seeds of training (1-99), tuning (100-199) and evaluation (200-299) never meet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from stormda.assimilation.systems import SQGConfig
 from stormda.storm.config import StormConfig
+from stormda.storm.sphere.flow import VARIABLES, FlowConfig
 from stormda.storm.training import TrainingConfig
 from stormda.storm.twin.archive import ArchiveConfig
 from stormda.storm.twin.samples import PastErrors
@@ -60,5 +61,60 @@ def sqg() -> SqgRecipe:
     return SqgRecipe()
 
 
-RECIPES: MappingProxyType[str, Callable[[], SqgRecipe]] = MappingProxyType({"sqg": sqg})
-"""Recipes by the name that the command line knows."""
+@dataclass(frozen=True, kw_only=True)
+class SphereRecipe:
+    """A prior of shallow water on the sphere: u, v and h together, every 12 hours."""
+
+    network: StormConfig = field(
+        default_factory=lambda: StormConfig(
+            variables=VARIABLES, width=96, heads=4, encoder_depth=4, depth=2
+        )
+    )
+    """The network."""
+
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    """The flow."""
+
+    archive: ArchiveConfig = field(
+        default_factory=lambda: ArchiveConfig(
+            runs=64,
+            together=32,
+            spin_up_days=8.0,
+            days=16.0,
+            every_hours=12.0,
+            smallest_error=0.1,
+            largest_error=4.0,
+        )
+    )
+    """The simulation that samples are drawn from; errors in m s-1 of balanced wind."""
+
+    errors: PastErrors = field(
+        default_factory=lambda: PastErrors(factor=(0.1, 1.3), amplitude=(0.002, 0.08))
+    )
+    """How wrong the past of a sample is; amplitudes in standard deviations."""
+
+    grid: str | None = None
+    """The list of cells that the prior lives on, by name; None for the grid of the flow."""
+
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(
+            steps=3_000, batch=16, learning_rate=2e-3, ema=0.998, bfloat16=True, seed=1
+        )
+    )
+    """How it is fitted."""
+
+
+def sphere() -> SphereRecipe:
+    """Return the recipe of the globe: 32 x 64 Gaussian points, about half an hour of one core."""
+    return SphereRecipe()
+
+
+def sphere_healpix() -> SphereRecipe:
+    """Return the same recipe for the fields interpolated to 3072 cells of HEALPix."""
+    return replace(sphere(), grid="healpix16")
+
+
+RECIPES: MappingProxyType[str, Callable[[], SqgRecipe | SphereRecipe]] = MappingProxyType(
+    {"sqg": sqg, "sphere": sphere, "sphere-healpix": sphere_healpix}
+)
+"""Recipes of simulated flows by name."""

@@ -17,13 +17,29 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stormda.assimilation.systems import SQG
+from stormda.storm.network import beside
+
+
+class Flow(Protocol):
+    """What is simulated."""
+
+    device: torch.device
+    """Where its states live."""
+
+    def spin_up(self, members: int, *, days: float, generator: torch.Generator) -> Tensor:
+        """Return independent states (members, variables, *grid) at some age."""
+        ...
+
+    def forecast(self, x: Tensor, *, hours: float) -> Tensor:
+        """Return states some hours later."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +65,10 @@ class ArchiveConfig:
     """Time between frames of a shadow, and of the prior [h]."""
 
     smallest_error: float = 0.1
-    """Smallest amplitude of a shadow's fresh error [K]."""
+    """Smallest amplitude of a shadow's fresh error, in the unit of `Disturb`: [K] for SQG."""
 
     largest_error: float = 3.0
-    """Largest amplitude of a shadow's fresh error [K]."""
+    """Largest amplitude of a shadow's fresh error, likewise."""
 
     renewal: float = 0.06
     """Chance that a shadow changes its habits at a step."""
@@ -79,12 +95,12 @@ class ArchiveConfig:
 
 @dataclass(frozen=True)
 class Archive:
-    """Truths and shadows [K].
+    """Truths and shadows, in physical units.
 
     Args:
         config: How they were made.
-        truth: (runs, frames, 2, rows, cols), frame 0 at the end of the spin-up.
-        shadow: (runs, steps, 2, rows, cols), step s beside frame (s + 1) * stride of the truth.
+        truth: (runs, frames, variables, *grid), frame 0 at the end of the spin-up.
+        shadow: (runs, steps, variables, *grid), step s beside frame (s + 1) * stride of the truth.
     """
 
     config: ArchiveConfig
@@ -106,8 +122,27 @@ class Archive:
             return cls(config, file.get_tensor("truth"), file.get_tensor("shadow"))
 
 
+Disturb = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+"""Adds the fresh error of an analysis to states (runs, variables, *grid), given the habits
+(shrink, amplitude, share of white noise) of each (runs, 3)."""
+
+
+def disturb_periodic(x: Tensor, habits: Tensor, generator: torch.Generator) -> Tensor:
+    """Add white and smooth noise to doubly periodic fields (runs, variables, rows, cols)."""
+
+    def normal() -> Tensor:
+        return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+    _, amplitude, white = (h[:, None, None, None] for h in habits.unbind(1))
+    return x + amplitude * (white.sqrt() * normal() + (1 - white).sqrt() * smooth_noise(normal()))
+
+
 def make_archive(
-    config: ArchiveConfig, model: SQG, progress: Callable[[int, int], None] | None = None
+    config: ArchiveConfig,
+    model: Flow,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    disturb: Disturb = disturb_periodic,
 ) -> Archive:
     """Simulate an archive, a few runs at a time.
 
@@ -115,9 +150,10 @@ def make_archive(
         config: How much.
         model: The flow, on the device to simulate on.
         progress: Called with (groups of runs done, groups in all).
+        disturb: The fresh errors; by default those of periodic fields in K.
 
     Examples:
-        >>> from stormda.assimilation.systems import SQGConfig
+        >>> from stormda.assimilation.systems import SQG, SQGConfig
         >>> config = ArchiveConfig(runs=2, together=1, spin_up_days=0.5, days=1)
         >>> archive = make_archive(config, SQG(SQGConfig(points=16)))
         >>> archive.truth.shape, archive.shadow.shape
@@ -126,19 +162,21 @@ def make_archive(
     groups = config.runs // config.together
     parts = []
     for group in range(groups):
-        parts.append(simulate_group(config, model, group))
+        parts.append(simulate_group(config, model, group, disturb))
         if progress is not None:
             progress(group + 1, groups)
     truth, shadow = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return Archive(config, truth, shadow)
 
 
-def simulate_group(config: ArchiveConfig, model: SQG, group: int) -> tuple[Tensor, Tensor]:
+def simulate_group(
+    config: ArchiveConfig, model: Flow, group: int, disturb: Disturb = disturb_periodic
+) -> tuple[Tensor, Tensor]:
     """Return truth and shadow of one group of runs; its random numbers are its own."""
     generator = torch.Generator(model.device).manual_seed(1000 * config.seed + group)
     x = model.spin_up(config.together, days=config.spin_up_days, generator=generator)
     habits = _draw_habits(config, generator, model.device)
-    shadow = _disturb(x, habits, generator)
+    shadow = disturb(x, habits, generator)
     truths, shadows = [x], []
     for _ in range(config.steps):
         for _ in range(config.stride):
@@ -148,8 +186,8 @@ def simulate_group(config: ArchiveConfig, model: SQG, group: int) -> tuple[Tenso
         fresh = torch.rand(config.together, 1, generator=generator, device=model.device)
         redrawn = _draw_habits(config, generator, model.device)
         habits = torch.where(fresh < config.renewal, redrawn, habits)
-        shrink = habits[:, 0, None, None, None]
-        shadow = _disturb(x + shrink * (forecast - x), habits, generator)
+        shrink = beside(habits[:, 0], x)
+        shadow = disturb(x + shrink * (forecast - x), habits, generator)
         shadows.append(shadow)
     return torch.stack(truths, 1).cpu(), torch.stack(shadows, 1).cpu()
 
@@ -164,14 +202,6 @@ def _draw_habits(
     amplitude = torch.exp(low + (high - low) * u[:, 1])
     white = torch.where(u[:, 2] < 0.5, u[:, 3], 0.0)
     return torch.stack([shrink, amplitude, white], 1)
-
-
-def _disturb(x: Tensor, habits: Tensor, generator: torch.Generator) -> Tensor:
-    def normal() -> Tensor:
-        return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-
-    _, amplitude, white = (h[:, None, None, None] for h in habits.unbind(1))
-    return x + amplitude * (white.sqrt() * normal() + (1 - white).sqrt() * smooth_noise(normal()))
 
 
 def smooth_noise(noise: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Training samples from an archive: any window of any run, anywhere on the plane, wrong by a bit.
+"""Training samples from an archive: any window of any run, moved by a symmetry, wrong by a bit.
 
-The flow does not change under shifts along x, under half a turn of the plane, nor when the
+The flow on the plane does not change under shifts along x, under half a turn, nor when the
 boundaries are exchanged and y is reflected; a sample undergoes a random one of these. Its past is
 
     p_k = x_k + factor * (shadow_k - x_k) + amplitude * noise_k,
@@ -11,11 +11,13 @@ a shadow's dynamically shaped error at any size, and fresh noise; or, some of th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from stormda.storm.network import beside
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import Batch
 from stormda.storm.streams import stream
@@ -33,13 +35,33 @@ class PastErrors:
     """Range of the multiple of the shadow's error."""
 
     amplitude: tuple[float, float] = (0.02, 1.5)
-    """Range of the fresh noise [K], uniform in logarithm."""
+    """Range of the fresh noise, uniform in logarithm: [K], or in units of `ArchivedSamples`."""
 
     exact: float = 0.05
     """Share of samples whose past is exact."""
 
     single: float = 0.08
     """Share of samples with one frame of history, repeated, as at the start of a cycle."""
+
+
+Move = Callable[[Tensor, torch.Generator], Tensor]
+"""Moves fields (size, frames, variables, *grid), each sample by a random symmetry of the flow."""
+
+
+def move_on_plane(fields: Tensor, g: torch.Generator) -> Tensor:
+    """Move every sample's fields by a random symmetry of the flow on the periodic plane."""
+    size, cols = len(fields), fields.shape[-1]
+    shift = torch.randint(cols, (size, 1), generator=g)
+    column = (torch.arange(cols) + shift) % cols
+    fields = fields.gather(-1, column[:, None, None, None].expand_as(fields))
+    turn, swap = (torch.rand(2, size, 1, 1, 1, 1, generator=g) < 0.5).unbind(0)
+    fields = torch.where(turn, _reflect(_reflect(fields, -1), -2), fields)
+    return torch.where(swap, _reflect(fields.flip(2), -2), fields)
+
+
+def _reflect(fields: Tensor, dim: int) -> Tensor:
+    """Reflect about the first point of a periodic direction."""
+    return fields.flip(dim).roll(1, dim)
 
 
 class ArchivedSamples:
@@ -51,6 +73,9 @@ class ArchivedSamples:
         errors: How wrong pasts are.
         history: Frames of history.
         seed: Seed of the order and the errors.
+        move: The symmetries of the flow; by default those of the periodic plane.
+        colour: Makes fresh noise of unit size out of white noise, half of the time.
+        unit: Scale of that noise for each variable, (variables, ...), as it broadcasts to fields.
     """
 
     def __init__(
@@ -61,8 +86,12 @@ class ArchivedSamples:
         *,
         history: int = 2,
         seed: int = 1,
+        move: Move = move_on_plane,
+        colour: Callable[[Tensor], Tensor] = smooth_noise,
+        unit: Tensor | float = 1.0,
     ) -> None:
         self.archive, self.errors, self.history, self.seed = archive, errors, history, seed
+        self._move, self._colour, self._unit = move, colour, unit
         self._normalization = normalization
 
     @property
@@ -75,10 +104,11 @@ class ArchivedSamples:
         g = stream(self.seed, _SAMPLES, step)
         truth, shadow, target = self._windows(size, g)
         past = self._disturb(truth, shadow, g)
-        past, last, target = _transform(past, truth[:, -1], target, g)
-        error = (past[:, -1] - last).square().mean(dim=(-2, -1)).sqrt()
+        fields = self._move(torch.cat([past, truth[:, -1:], target[:, None]], 1), g)
+        past, last, target = fields[:, :-2], fields[:, -2], fields[:, -1]
+        error = (past[:, -1] - last).square().flatten(2).mean(2).sqrt()
         z = self._normalization.to_z
-        return Batch(z(past), z(target), error / self._normalization.std[:, 0, 0])
+        return Batch(z(past), z(target), error / self._normalization.std.flatten())
 
     def state_dict(self) -> dict[str, object]:
         """Return nothing: a step says it all."""
@@ -101,33 +131,13 @@ class ArchivedSamples:
 
     def _disturb(self, truth: Tensor, shadow: Tensor, g: torch.Generator) -> Tensor:
         size, errors = len(truth), self.errors
-        u = torch.rand(size, 5, 1, 1, 1, 1, generator=g).unbind(1)
+        u = [beside(number, truth) for number in torch.rand(size, 5, generator=g).unbind(1)]
         low, high = errors.factor
         factor = low + (high - low) * u[0]
         least, most = (math.log(a) for a in errors.amplitude)
         amplitude = torch.exp(least + (most - least) * u[1])
         white = torch.randn(truth.shape, generator=g)
-        noise = torch.where(u[2] < 0.5, white, smooth_noise(white))
+        noise = self._unit * torch.where(u[2] < 0.5, white, self._colour(white))
         past = truth + factor * (shadow - truth) + amplitude * noise
         past = torch.where(u[3] < errors.exact, truth, past)
         return torch.where(u[4] < errors.single, past[:, -1:], past)
-
-
-def _transform(
-    past: Tensor, last: Tensor, target: Tensor, g: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Move every sample by a random symmetry of the flow."""
-    fields = torch.cat([past, last[:, None], target[:, None]], 1)
-    size, cols = len(fields), fields.shape[-1]
-    shift = torch.randint(cols, (size, 1), generator=g)
-    column = (torch.arange(cols) + shift) % cols
-    fields = fields.gather(-1, column[:, None, None, None].expand_as(fields))
-    turn, swap = (torch.rand(2, size, 1, 1, 1, 1, generator=g) < 0.5).unbind(0)
-    fields = torch.where(turn, _reflect(_reflect(fields, -1), -2), fields)
-    fields = torch.where(swap, _reflect(fields.flip(2), -2), fields)
-    return fields[:, :-2], fields[:, -2], fields[:, -1]
-
-
-def _reflect(fields: Tensor, dim: int) -> Tensor:
-    """Reflect about the first point of a periodic direction."""
-    return fields.flip(dim).roll(1, dim)
