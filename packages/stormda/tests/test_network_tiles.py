@@ -138,3 +138,5 @@ def test_a_tile_sees_no_further_than_its_halo() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match=r"^tiles: expected between 1 and the cells \(6, 12\)"):
         StormNetwork(replace(CONFIG, network_tiles=(7, 1)), GLOBE)
+    with pytest.raises(ValueError, match=r"^network_tiles: expected \(1, 1\) as the tokens have"):
+        StormNetwork(CONFIG, grid("healpix4"))

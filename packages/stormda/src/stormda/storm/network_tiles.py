@@ -34,7 +34,8 @@ class NetworkTiles:
         poles: Whether halos go on over the poles.
 
     Raises:
-        ValueError: If there are more tiles than tokens, or other numbers of tiles than ranks.
+        ValueError: If the grid is a list of cells, there are more tiles than tokens, or other
+            numbers of tiles than ranks.
 
     Examples:
         >>> from stormda.grid import Patching, grid
@@ -45,6 +46,11 @@ class NetworkTiles:
     """
 
     def __init__(self, config: StormConfig, share: FieldShare, *, poles: bool) -> None:
+        if len(share.whole.token_shape) != 2:
+            raise ValueError(
+                "network_tiles: expected (1, 1) as the tokens have no rows and columns, "
+                f"got {config.network_tiles}"
+            )
         self.share, self.width = share, config.width
         ends = Border.POLE_EDGE if poles else Border.WALL
         self.layout = TileLayout(

@@ -15,7 +15,7 @@ from stormda.assimilation import DiagonalError, Observation, compose, select
 from stormda.grid import Grid
 from stormda.storm.sphere.cells import OnCells
 from stormda.storm.sphere.flow import GlobalFlow
-from stormda.storm.twin.case import Observed
+from stormda.storm.twin.case import Observed, check_cycles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,7 @@ class SphereCaseConfig:
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:
             raise ValueError(f"density: expected a number in (0, 1], got {self.density}")
-        if self.members < 2:
-            raise ValueError(f"members: expected at least 2, got {self.members}")
-        if not 0 <= self.discarded < self.cycles:
-            raise ValueError(
-                f"discarded: expected 0 <= discarded < cycles={self.cycles}, got {self.discarded}"
-            )
+        check_cycles(self.members, self.cycles, self.discarded)
 
 
 @dataclass(frozen=True)

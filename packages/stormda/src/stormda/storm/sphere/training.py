@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from stormda.storm.recipes import SphereRecipe
 from stormda.storm.sphere.cells import OnCells, SamplesOnCells
 from stormda.storm.sphere.flow import GlobalFlow
 from stormda.storm.training import Progress, Trainer
-from stormda.storm.twin.archive import Archive, make_archive
+from stormda.storm.twin.archive import Archive, kept_archive, make_archive
 from stormda.storm.twin.samples import ArchivedSamples
 
 
@@ -125,14 +126,6 @@ def archive_of(recipe: SphereRecipe, directory: Path) -> Archive:
     Raises:
         ValueError: Where the archive in the directory was made with other settings.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "archive.safetensors"
-    if path.is_file():
-        archive = Archive.load(path)
-        if archive.config != recipe.archive:
-            raise ValueError(f"{path}: expected {recipe.archive}, got {archive.config}")
-        return archive
     flow = GlobalFlow(recipe.flow)
-    archive = make_archive(recipe.archive, flow, disturb=flow.disturb)
-    archive.save(path)
-    return archive
+    make = partial(make_archive, recipe.archive, flow, disturb=flow.disturb)
+    return kept_archive(recipe.archive, directory, make)

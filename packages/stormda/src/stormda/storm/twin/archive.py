@@ -213,3 +213,26 @@ def smooth_noise(noise: Tensor) -> Tensor:
     shape = torch.where(k > 0, 1 / k.clamp_min(2.0), 0.0).to(noise.dtype)
     field: Tensor = torch.fft.irfft2(torch.fft.rfft2(noise) * shape, s=(rows, cols))
     return field / field.std(dim=(-3, -2, -1), keepdim=True)
+
+
+def kept_archive(config: ArchiveConfig, directory: Path, make: Callable[[], Archive]) -> Archive:
+    """Load the archive from a directory, or make it and keep it there.
+
+    Args:
+        config: What it has to be.
+        directory: Where `archive.safetensors` is, or will be; it is made if need be.
+        make: Simulates it.
+
+    Raises:
+        ValueError: Where the archive in the directory was made with other settings.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "archive.safetensors"
+    if path.is_file():
+        archive = Archive.load(path)
+        if archive.config != config:
+            raise ValueError(f"{path}: expected {config}, got {archive.config}")
+        return archive
+    archive = make()
+    archive.save(path)
+    return archive

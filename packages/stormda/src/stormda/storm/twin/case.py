@@ -89,12 +89,19 @@ class TwinConfig:
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {sorted(NETWORKS)}, got {self.network!r}")
-        if self.members < 2:
-            raise ValueError(f"members: expected at least 2, got {self.members}")
-        if not 0 <= self.discarded < self.cycles:
-            raise ValueError(
-                f"discarded: expected 0 <= discarded < cycles={self.cycles}, got {self.discarded}"
-            )
+        check_cycles(self.members, self.cycles, self.discarded)
+
+
+def check_cycles(members: int, cycles: int, discarded: int) -> None:
+    """Refuse an ensemble without spread, and a case of which nothing is scored.
+
+    Raises:
+        ValueError: For fewer than two members, or as many cycles discarded as there are.
+    """
+    if members < 2:
+        raise ValueError(f"members: expected at least 2, got {members}")
+    if not 0 <= discarded < cycles:
+        raise ValueError(f"discarded: expected 0 <= discarded < cycles={cycles}, got {discarded}")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.recipes import SqgRecipe
 from stormda.storm.training import Progress, Trainer
-from stormda.storm.twin.archive import Archive, make_archive
+from stormda.storm.twin.archive import Archive, kept_archive, make_archive
 from stormda.storm.twin.case import THETA_STD
 from stormda.storm.twin.climatology import Climatology
 from stormda.storm.twin.samples import ArchivedSamples
@@ -105,12 +106,5 @@ def archive_of(recipe: SqgRecipe, directory: Path) -> Archive:
     Raises:
         ValueError: Where the archive in the directory was made with other settings.
     """
-    path = directory / "archive.safetensors"
-    if path.is_file():
-        archive = Archive.load(path)
-        if archive.config != recipe.archive:
-            raise ValueError(f"{path}: expected {recipe.archive}, got {archive.config}")
-        return archive
-    archive = make_archive(recipe.archive, SQG(recipe.model))
-    archive.save(path)
-    return archive
+    make = partial(make_archive, recipe.archive, SQG(recipe.model))
+    return kept_archive(recipe.archive, directory, make)
