@@ -133,7 +133,7 @@ METHODS: dict[str, Callable[[SphereCase, Equipment, Settings], Iterator[Analysis
 }
 
 GRIDS: dict[str, dict[str, list[float]]] = {
-    "storm": {"error_factor": [0.75], "cohesion": [0.0, 0.2]},
+    "storm": {"error_factor": [0.5, 0.6, 0.75], "cohesion": [0.0]},
     "oi": {"damping": [0.0, 0.3, 0.5, 0.7], "scale": [0.7, 1.0, 1.4]},
     "letkf-storm": {"error_factor": [0.75], "radius_km": [4000], "rtps": [0.0, 0.15, 0.3, 0.6]},
     "letkf": {"radius_km": [4000, 6000], "rtps": [0.3, 0.6]},
@@ -141,7 +141,7 @@ GRIDS: dict[str, dict[str, list[float]]] = {
 """What the tuner tries."""
 
 TUNED: dict[str, Settings] = {
-    "storm": {"error_factor": 0.75, "cohesion": 0.0},
+    "storm": {"error_factor": 0.6, "cohesion": 0.0},
     "oi": {"damping": 0.5, "scale": 1.0},
     "letkf-storm": {"error_factor": 0.75, "radius_km": 4000, "rtps": 0.0},
     "letkf": {"radius_km": 6000, "rtps": 0.3},
