@@ -6,7 +6,7 @@ A step of the whole network (tokenizer, encoder, trunk, loss, all gradients) of 
 2 + 2 blocks, one sample, one thread: processor time, best of the repeats, and the peak of all
 memory that PyTorch allocates, inputs and weights included. The exponents are the slopes of the
 logarithm between a row and the row before: 1 is linear. Modes with softmax keep what they weigh,
-and are measured up to 16,384 tokens; `full`, over all tokens, stands beside those of linear cost.
+and are measured up to 4,096 tokens; `full`, over all tokens, stands beside those of linear cost.
 
 Writes bench/results/scaling_tokens.csv with machine, versions and commit.
 """
@@ -31,7 +31,7 @@ from stormda.storm.objective import Batch, denoising_loss
 CONFIG = StormConfig(
     variables=("z",), patch=(2, 2), width=128, heads=2, encoder_depth=2, depth=2, history=2
 )
-SOFTMAX = 16_384
+SOFTMAX = 4_096
 """Tokens above which only the mode `linear` is run."""
 
 
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    sides = [s for s in (64, 128, 256, 512) if s * s <= arguments.largest]
+    sides = [s for s in (32, 64, 128, 256, 512) if s * s <= arguments.largest]
     rows = []
     for mode in MODES:
         limit = arguments.largest if mode == "linear" else SOFTMAX
