@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from stormda.grid import TileLayout
+from stormda.grid import LatLonGrid, TileLayout
 from stormda.io import (
     Rank,
     ReadAmplificationWarning,
@@ -16,7 +16,9 @@ from stormda.io import (
     WindowConfig,
     open_store,
     split,
+    tile_dataset,
     windows,
+    write_fields,
 )
 from stormda.io.prefetch import prefetched
 
@@ -284,3 +286,21 @@ def test_a_warning_of_waste(store, monkeypatch):
     monkeypatch.setattr("stormda.io.tile_dataset.WASTE", 0.5)
     with pytest.warns(ReadAmplificationWarning, match=r"a sample reads 1 times its bytes, stored"):
         dataset(store)
+
+
+def test_tiles_beyond_those_that_are_remembered(tmp_path, monkeypatch):
+    times = np.arange("2000-01-01", "2000-01-05", dtype="M8[D]").astype("M8[s]")
+    grid = LatLonGrid(np.arange(-75.0, 90, 30), np.arange(0.0, 360, 30))
+    x = np.random.default_rng(0).normal(size=(4, *grid.shape)).astype(np.float32)
+    write_fields(tmp_path / "a.nc", {"x": x}, grid=grid, times=times,
+                 attributes={"x": {"units": "m"}})  # fmt: skip
+    monkeypatch.setattr(tile_dataset, "MOST_READERS", 2)
+    data = TileDataset(
+        store=open_store(tmp_path / "a.nc"),
+        variables=["x"],
+        window=WindowConfig(history=0),
+        layout=TileLayout.on(grid, (2, 2)),
+    )
+    for i in [*range(16), *range(16)]:
+        rows, cols = (slice(*span) for span in data.layout.window(i % 4).core)
+        assert_array_equal(data[i]["x"][0, 0], x[i // 4, rows, cols])
