@@ -1,10 +1,10 @@
 """How does a training step grow with the tokens of a frame, and with the frames of the history?
 
-    MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736 \\
-        python bench/scaling_tokens.py [--largest 65536] [--repeats 2]
+    python bench/scaling_tokens.py [--largest 65536] [--repeats 2]
 
-(Else glibc gives the memory of large tensors back after every use and clears it anew for the next,
-and the step to 65,536 tokens shows the allocator.)
+To be run with MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_=68719476736 in the environment: else
+glibc gives the memory of large tensors back after every use and clears it anew for the next, and
+the step to 65,536 tokens shows the allocator.
 
 A step of the whole network (tokenizer, encoder, trunk, loss, all gradients) of 128 features and
 2 + 2 blocks, one sample, one thread: processor time, best of the repeats, and the peak of all

@@ -63,6 +63,9 @@ class Recording(SelfComm):
     def barrier(self) -> None:
         self.events.append("barrier")
 
+    def close(self) -> None:
+        self.events.append("let go")
+
 
 class EndsInWords:
     """Writes down how a session would have ended."""
@@ -99,7 +102,7 @@ def test_closing_waits_for_all_ranks_once_and_restores_the_hook(events: list[str
     with started(events) as mesh:
         assert sys.excepthook is not hook
     mesh.close()
-    assert events == ["barrier", "close"]
+    assert events == ["barrier", "let go", "close"]
     assert sys.excepthook is hook
 
 
@@ -129,7 +132,7 @@ def test_the_reason_of_an_exit_is_printed(
 def test_an_exit_without_one_closes(events: list[str]) -> None:
     with pytest.raises(SystemExit), started(events):
         sys.exit()
-    assert events == ["barrier", "close"]
+    assert events == ["barrier", "let go", "close"]
 
 
 def test_the_backend_is_one_that_exists() -> None:

@@ -76,6 +76,10 @@ class Communicator(Protocol):
         """Return the communicator of some of the ranks, made by these alone; this is one."""
         ...
 
+    def close(self) -> None:
+        """Let go of what connects the ranks; nothing can be sent afterwards."""
+        return
+
     def psum(self, x: Tensor) -> Tensor:
         """See `stormda.parallel.psum`."""
         return collectives.psum(x, self)

@@ -16,6 +16,7 @@ fail or their launcher stops them (MPI is told to abort); a rank that hangs is n
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -141,6 +142,8 @@ class StartedMesh:
         session, self._session = self._session, None
         sys.excepthook = self._excepthook
         self.world.barrier()
+        for comm in self._comms.values():
+            comm.close()
         session.close()
 
     def __enter__(self) -> StartedMesh:
@@ -225,7 +228,13 @@ class _TorchSession:
         self._by_mpi = by_mpi
 
     def close(self) -> None:
+        """End the groups now.
+
+        Their threads let go of tensors, for which they need the interpreter; a group that lives on
+        until that ends makes the process abort now and then, after all its work.
+        """
         dist.destroy_process_group()
+        gc.collect()
 
     def abort(self, status: int) -> NoReturn:
         if self._by_mpi:

@@ -70,6 +70,11 @@ class TorchComm(Communicator):
         """The process group, for libraries that take one."""
         return self._group
 
+    def close(self) -> None:
+        """Let go of the group, which ends with its last holder."""
+        if hasattr(self, "_group"):
+            del self._group
+
     def all_reduce(self, x: Tensor) -> Tensor:
         """Return the sum of every rank's `x`."""
         total = widened(refuse_grad(x)).clone(memory_format=torch.contiguous_format)
