@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,17 @@ from stormda.cli.options import parse_mesh
 from stormda.grid import Patching, PlaneGrid, grid
 from stormda.parallel import Mesh, SelfComm, StartedMesh
 from stormda.parallel.placement import Placement
-from stormda.storm import StormConfig, StormNetwork, Trainer, TrainingConfig
+from stormda.storm import (
+    Normalization,
+    Storm,
+    StormConfig,
+    StormNetwork,
+    Trainer,
+    TrainingConfig,
+)
+from stormda.storm.ensemble_share import EnsembleShare
 from stormda.storm.field_share import FieldShare
-from stormda.storm.training_mesh import MESH_AXES
+from stormda.storm.training_mesh import MESH_AXES, take_up
 
 
 class Of(SelfComm):
@@ -97,6 +106,38 @@ def test_a_network_is_trained_on_the_mesh_that_it_was_made_for() -> None:
     network = StormNetwork(CONFIG, PlaneGrid((8, 8), spacing_m=(1.0, 1.0)))
     with pytest.raises(ValueError, match=r"^network: expected one made for the mesh "):
         Trainer(network, None, TrainingConfig(), mesh=on_paper(lat=2))
+
+
+def test_sharded_parameters_want_a_tile_for_every_rank() -> None:
+    config = replace(CONFIG, network_tiles=(2, 2), network_halo=(1, 1))
+    plane = PlaneGrid((8, 8), spacing_m=(1.0, 1.0))
+    message = r"^mesh: expected a tile for every rank of lat x lon where parameters are sharded, "
+    with pytest.raises(ValueError, match=message):
+        StormNetwork(config, plane, mesh=on_paper(shard=2))
+    with pytest.raises(ValueError, match=r"like the tiles \(2, 2\), got \(2, 1\)$"):
+        StormNetwork(config, plane, mesh=on_paper(lat=2))
+
+
+def test_no_process_is_without_a_member() -> None:
+    message = r"^members: expected at least 2, one for each process, got 1$"
+    with pytest.raises(ValueError, match=message):
+        EnsembleShare(1, Of(0, 2))
+
+
+def test_weights_are_taken_up_whole_and_saved_whole(tmp_path: Path) -> None:
+    plane, one = PlaneGrid((8, 8), spacing_m=(1.0, 1.0)), torch.ones(1, 1, 1)
+    plain, cut = StormNetwork(CONFIG, plane), StormNetwork(CONFIG, plane, mesh=on_paper(tensor=2))
+    weights = plain.state_dict()
+    take_up(cut, weights)
+    assert torch.equal(cut.trunk[0].mlp[0].weight, weights["trunk.0.mlp.0.weight"][:32])
+    short = {name: x for name, x in weights.items() if name != "frame"}
+    with pytest.raises(ValueError, match=r"this version's network, got \['frame'\]$"):
+        take_up(cut, short)
+    with pytest.raises(ValueError, match=r"^weights: expected frame of shape \(3, 16\)"):
+        take_up(cut, {**weights, "frame": torch.ones(2, 16)})
+    prior = Storm(cut, Normalization(0 * one, one, one), step_hours=6.0)
+    with pytest.raises(ValueError, match=r"^prior: expected the weights of one process"):
+        prior.save(tmp_path / "prior.safetensors")
 
 
 def test_a_field_that_is_all_here_is_not_touched() -> None:

@@ -157,16 +157,7 @@ class StormNetwork(nn.Module):
         self.level = ScalarEmbedding(len(config.variables), config.width)
         self.noise = ScalarEmbedding(1, config.width)
         self.clock = nn.Linear(CLOCK_FEATURES, config.width) if config.clock else None
-        block = BlockConfig(
-            width=config.width,
-            heads=config.heads,
-            mixer=config.mixer,
-            mlp_ratio=config.mlp_ratio,
-            tile=config.tile,
-            halo=config.halo,
-            periodic=grid.periodic,
-            poles=has_poles(whole),
-        )
+        block = _block(config, whole)
         if math.prod(config.network_tiles) > 1:
             self.tiles = NetworkTiles(config, self.share, poles=block.poles)
             block = replace(block, periodic=(False, False), poles=False)
@@ -325,6 +316,20 @@ class StormNetwork(nn.Module):
             static=self.features,
         )
         return tokens
+
+
+def _block(config: StormConfig, whole: Patching) -> BlockConfig:
+    """Return what a block is like whose tokens are those of a whole field."""
+    return BlockConfig(
+        width=config.width,
+        heads=config.heads,
+        mixer=config.mixer,
+        mlp_ratio=config.mlp_ratio,
+        tile=config.tile,
+        halo=config.halo,
+        periodic=whole.grid.periodic,
+        poles=has_poles(whole),
+    )
 
 
 class ScalarEmbedding(nn.Module):
