@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormda.grid import LatLonGrid, PlaneGrid, time_features
-from stormda.io import Store
+
+if TYPE_CHECKING:
+    from stormda.io import Store
 
 Times = NDArray[np.datetime64]
 Indices = NDArray[np.int64]
