@@ -42,9 +42,8 @@ def twisted_smc(
 ) -> Particles:
     """Draw weighted states, given observations.
 
-    Source: Wu et al. (2023), Practical and asymptotically exact conditional sampling in diffusion
-    models, algorithm 1, https://arxiv.org/abs/2306.17775, with the moment-matching likelihood of
-    Rozet et al. (2024) as the twisting function.
+    Source: Wu et al. (2023), algorithm 1, https://arxiv.org/abs/2306.17775, with the
+    moment-matching likelihood of Rozet et al. (2024) as the twisting function.
 
     Args:
         prior: The denoiser.
@@ -67,9 +66,8 @@ def twisted_smc(
         >>> prior = GaussianPrior(torch.zeros(1), torch.eye(1))
         >>> seen = Observation(torch.tensor([2.0]), lambda x: x, DiagonalError(1.0))
         >>> g = torch.Generator().manual_seed(0)
-        >>> drawn = twisted_smc(
-        ...     prior, seen, particles=4000, generator=g, schedule=Schedule(steps=300)
-        ... )
+        >>> fine = Schedule(steps=300)
+        >>> drawn = twisted_smc(prior, seen, particles=4000, generator=g, schedule=fine)
         >>> round(drawn.mean.item(), 1)
         1.0
     """
@@ -89,9 +87,9 @@ def twisted_smc(
         moved, log_ratio = _propose(kept.states, twist, now, then, generator)
         before, twist = twist.log_psi, look(moved, then)
         cloud = weigh(Particles(moved, kept.log_weights), log_ratio + twist.log_psi - before)
-    seen = observation.operator(twist.guided if transform is None else transform(twist.guided))
-    fit = observation.error.log_prob(observation.innovation(seen))
-    return weigh(Particles(twist.guided, cloud.log_weights), fit - twist.log_psi)
+    x = twist.guided
+    seen = observation.operator(x if transform is None else transform(x))
+    return weigh(Particles(x, cloud.log_weights), observation.log_likelihood(seen) - twist.log_psi)
 
 
 class _Twist(NamedTuple):
