@@ -40,7 +40,7 @@ def twisted_smc(
     transform: Operator | None = None,
     share: float = 0.5,
 ) -> Particles:
-    """Draw weighted states, given observations.
+    """Draw weighted states, with shape `(particles, *prior.shape)`, given observations.
 
     Source: Wu et al. (2023), algorithm 1, https://arxiv.org/abs/2306.17775, with the
     moment-matching likelihood of Rozet et al. (2024) as the twisting function.
@@ -54,9 +54,6 @@ def twisted_smc(
         context: The denoiser's keyword arguments, shared by all particles.
         transform: Takes the denoiser's states to those that the operator observes.
         share: Resample below this share of effective particles.
-
-    Returns:
-        The particles, with states `(particles, *prior.shape)`.
 
     Raises:
         ValueError: If there are fewer than two particles.
@@ -84,9 +81,9 @@ def twisted_smc(
     cloud = weigh(equal_particles(x), twist.log_psi)
     for now, then in pairwise(sigmas):
         kept, twist = _resample(cloud, twist, generator, share)
-        moved, log_ratio = _propose(kept.states, twist, now, then, generator)
-        before, twist = twist.log_psi, look(moved, then)
-        cloud = weigh(Particles(moved, kept.log_weights), log_ratio + twist.log_psi - before)
+        moved = _propose(kept, twist, now, then, generator)
+        twist = look(moved.states, then)
+        cloud = weigh(moved, twist.log_psi)
     x = twist.guided
     seen = observation.operator(x if transform is None else transform(x))
     return weigh(Particles(x, cloud.log_weights), observation.log_likelihood(seen) - twist.log_psi)
@@ -110,15 +107,16 @@ def _resample(
 
 
 def _propose(
-    x: Tensor, twist: _Twist, now: float, then: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Step about the guided mean, and return also `log p - log q` of the step."""
+    cloud: Particles, twist: _Twist, now: float, then: float, generator: torch.Generator
+) -> Particles:
+    """Step about the guided mean, and weigh by `p / q` of the step over the twist before it."""
     ratio = (then / now) ** 2
     variance = then**2 * (1 - ratio)
-    kick = sqrt(variance) * white_noise(x, generator)
-    moved = twist.guided + ratio * (x - twist.guided) + kick
+    kick = sqrt(variance) * white_noise(cloud.states, generator)
+    moved = twist.guided + ratio * (cloud.states - twist.guided) + kick
     shift = (1 - ratio) * (twist.guided - twist.x_hat)
-    return moved, -(shift * (2 * kick + shift)).flatten(1).sum(-1) / (2 * variance)
+    log_ratio = -(shift * (2 * kick + shift)).flatten(1).sum(-1) / (2 * variance)
+    return weigh(Particles(moved, cloud.log_weights), log_ratio - twist.log_psi)
 
 
 def _twist(
