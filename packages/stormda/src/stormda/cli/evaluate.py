@@ -14,6 +14,7 @@ from stormda.io import Store, atomic_path, open_store, read_observations, read_p
 from stormda.storm.comparison import compare_fields, compare_points
 from stormda.storm.evaluation import Scored, score_fields, score_observed
 from stormda.storm.evaluation_report import NOTES, section_of_fields, section_of_points
+from stormda.storm.level_fields import holds
 from stormda.storm.real_observations import match_variables
 from stormda.storm.report import Report, Section, render
 from stormda.storm.scores import format_table, write_scores
@@ -88,7 +89,7 @@ def _against_truth(
     store: Store, truth: str, *, drawn: bool
 ) -> list[tuple[Scored, Section | None]]:
     other = open_store(truth)
-    common = [name for name in store.variables if name in other.variables]
+    common = [name for name in store.variables if holds(other, name)]
     if not common:
         raise ValueError(
             f"{truth}: expected one of the variables {sorted(store.variables)}, "
@@ -110,7 +111,7 @@ def _against_observations(
     units = {name: meta.units for name, meta in store.variables.items()}
     matched = match_variables(table, names, units)
     found: list[tuple[Scored, Section | None]] = []
-    for name in names:
+    for name in sorted(set(matched.variable.tolist())):
         mine = matched.where(matched.variable == name, "other variable")
         compared = compare_points(store, mine, name)
         scored = score_observed(compared, name)
