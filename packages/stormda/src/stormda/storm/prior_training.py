@@ -16,7 +16,7 @@ numbers as one that was never stopped.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,31 +156,39 @@ def fit_prior(
     clock = Throughput(trainer, folder / "throughput.csv")
     validations = _validations(recipe, data, trainer, folder)
     best = validations[-1] if validations else None
-
-    def follow(step: int, loss: float) -> None:
-        clock.follow(step)
-        for validation in validations:
-            validation.follow(step)
-        if progress is not None:
-            progress(step, loss)
-
-    def enough() -> bool:
-        return best is not None and best.stale(recipe.trial.patience)
-
-    if not trainer.run(progress=follow, interrupted=interrupted, enough=enough):
+    if not trainer.run(
+        progress=_all_of([clock.follow, *(v.follow for v in validations)], progress),
+        interrupted=interrupted,
+        enough=lambda: best is not None and best.stale(recipe.trial.patience),
+    ):
         return False
     chosen, prefix = (trainer.checkpoint(), AVERAGE) if best is None else (best.checkpoint(), "")
     if mesh.rank == 0:
         whole = fill_whole(_new_network(recipe, data), chosen, prefix)
-        record = provenance(
-            recipe,
-            inputs=run["inputs"],
-            variables={name: data.units[i] for i, name in enumerate(recipe.network.variables)},
-        )
-        prior = Storm(whole, data.training.normalization, data.step_hours, record)
-        prior.save(folder / PRIOR)
+        _written(whole, recipe, data, run["inputs"]).save(folder / PRIOR)
     mesh.world.barrier()
     return True
+
+
+def _all_of(followers: Sequence[Callable[[int], None]], progress: Progress | None) -> Progress:
+    """Return what follows every step: the clock, what judges, and then who looks on."""
+
+    def follow(step: int, loss: float) -> None:
+        for follower in followers:
+            follower(step)
+        if progress is not None:
+            progress(step, loss)
+
+    return follow
+
+
+def _written(
+    network: StormNetwork, recipe: FileRecipe, data: TrainingData, inputs: dict[str, Any]
+) -> Storm:
+    """Return a trained network with what must be known to use it."""
+    units = dict(zip(recipe.network.variables, data.units, strict=True))
+    record = provenance(recipe, inputs=inputs, variables=units)
+    return Storm(network, data.training.normalization, data.step_hours, record)
 
 
 def _validations(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,12 +17,35 @@ from torch import Tensor
 
 from stormda.assimilation import DiagonalError, Observation, interpolate
 from stormda.grid import Grid, locate
-from stormda.io import ObservationTable, convert
+from stormda.io import ObservationTable, VariableNotFound, convert, read_observations
 from stormda.storm.level_fields import at_level
 
 BETWEEN = "between levels"
 MISSING = "on missing cells"
 GROSS = "background check"
+
+
+def read_matching(
+    path: str | Path, observed: Mapping[str, str], *, error: float | None = None
+) -> ObservationTable:
+    """Read those observations of a file that are of fields; not all fields need be among them.
+
+    Args:
+        path: The file.
+        observed: What each field is called in it.
+        error: One standard deviation of observations that state none [SI units].
+
+    Raises:
+        ValueError: Where no name is there, or the file cannot be read.
+    """
+    names = list(dict.fromkeys(observed.values()))
+    try:
+        return read_observations(path, variable=names, error=error)
+    except VariableNotFound as problem:
+        there = [name for name in names if name in problem.available]
+        if not there:
+            raise
+        return read_observations(path, variable=there, error=error)
 
 
 def match_variables(

@@ -83,6 +83,22 @@ def fields(variables: tuple[str, ...]) -> FileRecipe:
     )
 
 
+def globe(variables: tuple[str, ...]) -> FileRecipe:
+    """Return the starting point for the whole globe, such as years of WeatherBench.
+
+    Cells count by area, as in the scores; of the last quarter of a year, every 1000 steps,
+    observations are made up and assimilated, and the weights with the best analyses are kept.
+    """
+    start = fields(variables)
+    return replace(
+        start,
+        network=replace(start.network, patch=(2, 2)),
+        training=replace(start.training, area_weights=True),
+        split=Split(validation_hours=24.0 * 90, embargo_hours=24.0 * 5),
+        trial=TrialConfig(every=1_000, patience=5),
+    )
+
+
 def era5_uk(variables: tuple[str, ...]) -> FileRecipe:
     """Return the recipe for some weeks of one variable on a small regional grid, on a CPU.
 
@@ -167,6 +183,7 @@ FILE_RECIPES: MappingProxyType[str, Callable[[tuple[str, ...]], FileRecipe]] = M
     {
         "fields": fields,
         "small": small,
+        "globe": globe,
         "era5-uk": era5_uk,
         "downscaling": downscaling,
         **{size: partial(at_size, size=size) for size in SIZES},
