@@ -161,7 +161,10 @@ def _write_part(path: Path, arrays: Mapping[str, NDArray[np.float32]], compressi
         for name, array in arrays.items():
             chunks = (*(1 for _ in array.shape[:-2]), *array.shape[-2:])
             options = packed if compression else {}
-            file.create_dataset(name, data=array, chunks=chunks, fletcher32=True, **options)
+            created = file.create_dataset(
+                name, array.shape, array.dtype, chunks=chunks, fletcher32=True, **options
+            )
+            write_part(created, (), array)
 
 
 def _is_intact(path: Path) -> bool:
