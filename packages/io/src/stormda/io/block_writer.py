@@ -19,8 +19,8 @@ from pathlib import Path
 PAGE = 4096
 """Bytes to which a disk is written: the least common multiple of all in use."""
 
-BLOCK = 2**21
-"""Bytes that are written together: a large page, which the disk takes in one piece."""
+BLOCK = 2**22
+"""Bytes that are written together: large pages, which the disk takes in one piece."""
 
 _BLOCKS = 3
 """Blocks in memory: one that is filled, one that is written, and one between."""
