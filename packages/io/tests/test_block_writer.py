@@ -45,7 +45,7 @@ def test_a_run_is_written_whole(writer):
     assert path.read_bytes() == bytes(100) + BYTES
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=100)
 @given(
     pieces=st.lists(
         st.tuples(st.integers(0, 2**17), st.integers(PAGE, 2**16), st.booleans(), st.booleans()),

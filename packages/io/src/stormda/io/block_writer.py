@@ -51,6 +51,7 @@ class BlockWriter:
         self._blocks = 0
         self._block: mmap.mmap | None = None
         self._start = self._end = -1
+        self._top = 0
 
     def write(self, data: memoryview, place: int) -> None:
         """Take bytes, which are written by the time that `wait` returns.
@@ -62,6 +63,8 @@ class BlockWriter:
         Raises:
             OSError: If they, or earlier ones, cannot be written.
         """
+        if place < self._top and place != self._end:
+            self.wait()  # an older block must not land on it
         if place != self._end:
             self._end_run()
             head = -place % PAGE
@@ -77,6 +80,7 @@ class BlockWriter:
             if self._end - self._start == BLOCK:
                 self._submit(block, BLOCK)
                 self._block, self._start = None, self._end
+        self._top = max(self._top, self._end)
 
     def wait(self) -> None:
         """Wait until all bytes are written.
@@ -85,6 +89,7 @@ class BlockWriter:
             OSError: If some cannot be.
         """
         self._end_run()
+        self._top = 0
         while self._written:
             self._written.pop(0).result()
             self._blocks -= 1
