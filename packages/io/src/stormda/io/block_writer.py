@@ -13,7 +13,7 @@ import errno
 import mmap
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 PAGE = 4096
@@ -113,7 +113,7 @@ class BlockWriter:
         if self._blocks < _BLOCKS:
             self._blocks += 1
             block = mmap.mmap(-1, BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            if hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(AttributeError, OSError):  # not every system has large pages
                 block.madvise(mmap.MADV_HUGEPAGE)
             return block
         return self._written.pop(0).result()

@@ -1,8 +1,8 @@
 """What makes an HDF5 file a NetCDF-4 file: dimensions that have names, and numbers.
 
 A dimension is a dataset marked as a scale, that of its coordinate variable where it has one. Every
-variable is linked to the scales of its dimensions, and notes their numbers. It is what h5netcdf
-writes, which it is tested against, in a quarter of the time.
+variable is linked to the scales of its dimensions, and notes their numbers. The tests compare it
+with what h5netcdf writes, which takes longer.
 
 Source: NetCDF-4 file format, https://docs.unidata.ucar.edu/nug/current/file_format_specifications.html
 """
@@ -66,26 +66,34 @@ def describe(
     libraries = f"h5py={h5py.__version__},hdf5={h5py.version.hdf5_version}"
     file.attrs["_NCProperties"] = np.bytes_(f"version=2,{libraries}")
     numbers = {dim: np.int32(i) for i, dim in enumerate(dimensions)}
-    scales = {}
-    for dim, size in dimensions.items():
-        if dim in variables:
-            scale = _create(file, dim, variables[dim], (size,))
-        else:
-            scale = file.create_dataset(dim, (size,), ">f4", track_order=True)
-        scale.make_scale(dim if dim in variables else f"{_BARE}{size:10}")
+    scales = {dim: _scale(file, dim, n, variables.get(dim)) for dim, n in dimensions.items()}
+    for dim, scale in scales.items():
         scale.attrs["_Netcdf4Dimid"] = numbers[dim]
-        scales[dim] = scale
     for name, variable in variables.items():
-        if name in scales:
-            created = scales[name]
-        else:
-            shape = tuple(dimensions[dim] for dim in variable.dims)
-            created = _create(file, name, variable, shape)
-            for i, dim in enumerate(variable.dims):
-                created.dims[i].attach_scale(scales[dim])
+        created = scales.get(name) or _linked(file, name, variable, scales)
         if variable.dims:
             created.attrs["_Netcdf4Coordinates"] = np.array([numbers[d] for d in variable.dims])
             created.attrs["_Netcdf4Dimid"] = numbers[variable.dims[0]]
+
+
+def _scale(file: h5py.File, dim: str, size: int, variable: CFVariable | None) -> h5py.Dataset:
+    """Create a dimension, which is its coordinate variable where there is one."""
+    if variable is None:
+        scale = file.create_dataset(dim, (size,), ">f4", track_order=True)
+    else:
+        scale = _create(file, dim, variable, (size,))
+    scale.make_scale(dim if variable is not None else f"{_BARE}{size:10}")
+    return scale
+
+
+def _linked(
+    file: h5py.File, name: str, variable: CFVariable, scales: Mapping[str, h5py.Dataset]
+) -> h5py.Dataset:
+    """Create a variable along dimensions."""
+    created = _create(file, name, variable, tuple(len(scales[dim]) for dim in variable.dims))
+    for i, dim in enumerate(variable.dims):
+        created.dims[i].attach_scale(scales[dim])
+    return created
 
 
 def _create(
