@@ -150,21 +150,7 @@ class Rectangles:
         for row, over_pole in self._below if last * py > rows else ():
             piece = np.asarray(x[frames, :, row : row + 1])
             pieces.append(turn(piece, vectors) if over_pole else piece)
-        return self._beside_padded(np.concatenate(pieces, -2))
-
-    @property
-    def only_below(self) -> bool:
-        """Whether fields are padded, and below alone."""
-        return bool(self._below) and not self._beside and self.token_shape[0] > 1
-
-    def bands(self, x: NDArray[Any], vectors: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the whole rows of patches of fields that are padded below, and the last one."""
-        whole = (self.token_shape[0] - 1) * self.patch[0]
-        pieces = [x[..., whole:, :]]
-        for row, over_pole in self._below:
-            piece = x[..., row : row + 1, :]
-            pieces.append(turn(piece, vectors) if over_pole else piece)
-        return x[..., :whole, :], np.concatenate(pieces, -2)
+        return self._beside_padded(concatenate(pieces, -2))
 
     def _beside_padded(self, x: Array) -> Array:
         pieces = [x]
