@@ -84,7 +84,7 @@ def cut_fields(band: Band, frames: int, patch: tuple[int, int], out: NDArray[Any
 
     Examples:
         >>> x, out = np.arange(16).reshape(1, 1, 4, 4), np.empty((1, 2, 2, 4), int)
-        >>> cut_fields(lambda batch, t, y: x[batch][t, :, 2 * y.start : 2 * y.stop], 1, (2, 2), out)
+        >>> cut_fields(lambda _, t, y: x[t, :, 2 * y.start : 2 * y.stop], 1, (2, 2), out)
         >>> out[0, 1, 1]
         array([10, 11, 14, 15])
     """
