@@ -41,7 +41,7 @@ DEEPEST = 4
 """Rows and columns on a side that files repeat at most."""
 
 FEW = 0.05
-"""The share of a row that may coincide with another by chance, as it does around the poles."""
+"""The share of a row that may lie on another by chance or rounding, as around the poles; or two."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _rows(rows: Floats) -> int:
     """Return how many rows (n, cols, 3), from the outermost on, are others in reverse."""
     for count in range(min(DEEPEST, len(rows) - 2)):
         row, others = rows[count], rows[count + 1 : count + 1 + 2 * DEEPEST]
-        step = np.minimum(_length(row - others[0]), _length(row - np.roll(row, 1, 0)))
+        step = _length(row - np.roll(row, 1, 0))
         if np.median(step) < TINY or not any(
             _coincide(_length(row - _reversed(other, _total(row, other))), step)
             for other in others
@@ -245,7 +245,8 @@ def _coincide(apart: Floats, step: Floats, what: str = "row") -> bool:
         ValueError: Some are and some are not.
     """
     same = apart < SAME * step
-    if FEW < same.mean() < 1 - FEW:
+    few = max(FEW * same.size, 2)
+    if few < same.sum() < same.size - few:
         raise ValueError(
             f"lat, lon: expected a {what} that repeats another as a whole or not at all, "
             f"got {same.sum()} of {same.size} cells that do"
