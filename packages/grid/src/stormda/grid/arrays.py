@@ -46,7 +46,7 @@ def in_memory(x: Array) -> NDArray[Any] | None:
     import torch
     from torch.autograd.forward_ad import unpack_dual
 
-    if torch.compiler.is_compiling() or unpack_dual(x).tangent is not None:
+    if torch.compiler.is_compiling() or unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
         return None
     try:
         return x.numpy()
@@ -187,8 +187,6 @@ def gather(x: Array, index: Ints) -> Array:
         import torch
 
         values = values.index_select(-1, torch.as_tensor(index, device=values.device))
-    elif isinstance(x, np.ndarray):
-        values = values.take(index, axis=-1)
     else:
         values = values[..., index]
     gathered: Array = values

@@ -41,7 +41,7 @@ DEEPEST = 4
 """Rows and columns on a side that files repeat at most."""
 
 FEW = 0.05
-"""The share of a row that may lie on another by chance or rounding, as around the poles; or two."""
+"""The share of a row that may lie on another by chance, as around the poles, or else two cells."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def unique(centres: Floats) -> tuple[slice, slice]:
 
 def _columns(centres: Floats) -> int:
     """Return the number of columns before the first comes again."""
-    cols = centres.shape[1]
+    cols = int(centres.shape[1])
     step = _length(centres[:, 1] - centres[:, 0])
     for col in range(max(cols - 2 * DEEPEST, 2), cols):
         if _coincide(_length(centres[:, col] - centres[:, 0]), step, "column"):
@@ -230,7 +230,7 @@ def _rows(rows: Floats) -> int:
 def _total(row: Floats, other: Floats) -> int:
     """Return the s with which the columns s - c of `other` (cols, 3) lie closest to c of `row`."""
     spectra = np.fft.rfft(row, axis=0) * np.fft.rfft(other, axis=0)
-    return int(np.fft.irfft(spectra.sum(-1), len(row)).argmax())
+    return int(np.argmax(np.fft.irfft(spectra.sum(-1), len(row))))
 
 
 def _reversed(row: Floats, total: int) -> Floats:

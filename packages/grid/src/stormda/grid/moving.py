@@ -154,7 +154,7 @@ def _join_small(patches: NDArray[Any], order: Ints, out: NDArray[Any]) -> None:
 
 def _rows_at_once(tokens: NDArray[Any]) -> int:
     """Return how many rows of tokens (..., rows, columns, k) are in the cache at a time."""
-    rows, cols, depth = tokens.shape[-3:]
+    rows, cols, depth = (int(n) for n in tokens.shape[-3:])
     return min(max(IN_CACHE // max(cols * depth * tokens.itemsize, 1), 1), rows)
 
 

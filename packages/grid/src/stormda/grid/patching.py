@@ -118,26 +118,33 @@ class Patching:
                 f"x: expected dimensions (*batch, time, variable, {names}), "
                 f"got shape {tuple(x.shape)}"
             )
-        n = self.tokens(x.shape[-space - 2])
+        self.tokens(x.shape[-space - 2])
         self._check(x)
-        a, array, depth = self.arrangement, in_memory(x), self.frames * math.prod(self.patch)
-        shape = (*x.shape[: -space - 2], n, x.shape[-space - 1] * depth)
         if isinstance(x, np.ma.MaskedArray):
             values, mask = self.patchify(x.data, vectors), self.patchify(np.ma.getmaskarray(x))
             return _put(np.ma.array(values, mask=mask), out)
+        a, array = self.arrangement, in_memory(x)
         if array is None or not isinstance(a, Rectangles):
             pattern = f"... (t f) v {a.field} -> ... (t {a.token}) (f v {a.cell})"
-            return _put(
-                _moved(self.pad(x, vectors), pattern, a, {"f": self.frames} | a.sizes), out
-            )
-        tokens = _memory(out, shape, array.dtype)
+            sizes = {"f": self.frames} | a.sizes
+            return _put(_moved(self.pad(x, vectors), pattern, a, sizes), out)
+        tokens = self._cut(array, a, vectors, out)
+        return as_kind(tokens, x) if out is None else out
+
+    def _cut(
+        self, x: NDArray[Any], a: Rectangles, vectors: Sequence[int], out: Array | None
+    ) -> NDArray[Any]:
+        """Cut a field in memory into tokens: rectangles of it."""
+        depth = x.shape[-3] * self.frames * math.prod(a.patch)
+        n = x.shape[-4] // self.frames * math.prod(a.token_shape)
+        tokens = _memory(out, (*x.shape[:-4], n, depth), x.dtype)
         cut_fields(
-            lambda batch, t, rows: a.band(array[batch], t, rows.start, rows.stop, vectors),
+            lambda batch, t, rows: a.band(x[batch], t, rows.start, rows.stop, vectors),
             self.frames,
             a.patch,
-            tokens.reshape(*shape[:-2], -1, *a.token_shape, shape[-1]),
+            tokens.reshape(*x.shape[:-4], -1, *a.token_shape, depth),
         )
-        return as_kind(tokens, x) if out is None else out
+        return tokens
 
     def read(
         self, x: Sliceable, start: int, stop: int, vectors: Sequence[int] = ()
@@ -231,7 +238,7 @@ class Patching:
             sizes = a.sizes | dict(zip(a.token.split(), self.token_shape, strict=True))
             return _put(self.crop(_moved(tokens, pattern, a, {"f": self.frames} | sizes)), out)
         *lead, many, depth = array.shape
-        shape = *lead, many // n * self.frames, depth // cell, *self.grid.shape
+        shape: tuple[int, ...] = *lead, many // n * self.frames, depth // cell, *self.grid.shape
         parted = array.reshape(*lead, many // n, *a.token_shape, depth)
         if a.padded_shape[1] > shape[-1]:  # whole rows of patches, which are cut off then
             fields = np.empty((*shape[:-1], a.padded_shape[1]), array.dtype)
