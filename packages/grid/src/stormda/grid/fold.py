@@ -37,6 +37,9 @@ BEND = 0.4
 TINY = 1e-9
 """Steps of a row that is one point, at a pole [radians]."""
 
+FEWEST = 4
+"""Columns without which nothing folds."""
+
 DEEPEST = 4
 """Rows and columns on a side that files repeat at most."""
 
@@ -136,7 +139,7 @@ def find_fold(centres: Floats) -> Fold | None:
         >>> find_fold(np.stack([x, y, np.full(x.shape, 9.0)], -1) / 9)
         Fold(total=7, columns=8, in_row=False, first=False)
     """
-    for first in (False, True):
+    for first in (False, True) if centres.shape[1] >= FEWEST else ():
         rows = centres if first else centres[::-1]
         total = _total(rows[0], rows[0])
         there = _reversed(rows[0], total)
