@@ -1,6 +1,6 @@
 """What do tokens cost? Cutting fields, planning 20 billion tokens, streaming a billion of them.
 
-    python bench/tokens.py [--tokens 1000000000]
+    python bench/tokens.py [--tokens 1000000000 | 0]
 
 Prints a table and writes bench/results/tokens.csv: a row for each measurement, with its target
 where there is one, machine, versions and commit. Times are of the process, single-threaded; ratios
@@ -40,6 +40,7 @@ from stormda.storm.provenance import commit, machine, provenance
 RESULTS = Path(__file__).parent / "results"
 TURNS = 9
 POINTS = 1_000_000
+STREAMED = 3
 CASES = (
     ("0.25deg", (2, 2)),
     ("0.25deg", (4, 4)),
@@ -64,15 +65,28 @@ class Row:
 def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=1_000_000_000)
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        default=1_000_000_000,
+        help="how many to stream; 0 keeps the rows of the last run, with its commit",
+    )
     tokens = parser.parse_args().tokens
     torch.set_num_threads(1)
     rows: list[Row] = []
-    for measure in (streaming(tokens), importing(), planning(), finding(), cutting()):
+    kept = [] if tokens else streamed(RESULTS / "tokens.csv")
+    first = (streaming(tokens),) if tokens else ()
+    for measure in (*first, importing(), planning(), finding(), cutting()):
         for row in measure:
             print(f"{row.what:<62}{row.value:12.4g} {row.unit:<16}{row.target}", flush=True)
             rows.append(row)
-    write(RESULTS / "tokens.csv", rows)
+    write(RESULTS / "tokens.csv", rows, kept)
+
+
+def streamed(path: Path) -> list[dict[str, str]]:
+    """Return the rows of `streaming`, which come first, of an earlier run."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))[:STREAMED]
 
 
 def cutting() -> Iterator[Row]:
@@ -239,14 +253,15 @@ def together(*calls: Callable[[], object]) -> list[float]:
     return [float(median) for median in np.median(times, axis=0)]
 
 
-def write(path: Path, rows: list[Row]) -> None:
-    """Write a row for each measurement."""
+def write(path: Path, rows: list[Row], kept: list[dict[str, str]]) -> None:
+    """Write a row for each measurement, after those of an earlier run."""
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     record = {"machine": machine(), "versions": versions, "commit": commit()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*asdict(rows[0]), *record])
         writer.writeheader()
+        writer.writerows(kept)
         for row in rows:
             writer.writerow(asdict(row) | {"value": f"{row.value:.4g}"} | record)
 
