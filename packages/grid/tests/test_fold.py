@@ -143,7 +143,7 @@ def test_there_is_no_gap_at_the_poles_of_the_fold(how):
     assert stencil.inside.all()
     x = unit_vectors(*g.points).reshape(-1, 3)
     missed = np.linalg.norm(stencil.matrix(len(x)) @ x - unit_vectors(lat, lon), axis=-1)
-    assert missed.max() < 1e-3  # as elsewhere: a step is 0.03, its square divided by 2 and by 4
+    assert missed.max() < 1e-3  # the square of a step of 0.03, as elsewhere
 
 
 @case
@@ -279,9 +279,11 @@ def orca():
     xarray = pytest.importorskip("xarray")
     pytest.importorskip("h5netcdf")
     path = Path(os.environ["STORMDA_DATA"]) / "mesh" / "nemo_tos_201501_330x360.nc"
-    file = xarray.open_dataset(path, decode_times=False)
-    corners = file.bounds_lat.values, file.bounds_lon.values
-    return recognise(file.nav_lat.values, file.nav_lon.values, corners=corners)
+    with xarray.open_dataset(path, engine="h5netcdf", decode_cf=False) as file:
+        lat, lon, *corners = (
+            file[name].values for name in ("nav_lat", "nav_lon", "bounds_lat", "bounds_lon")
+        )
+    return recognise(lat, lon, corners=(corners[0], corners[1]))
 
 
 def test_the_fold_of_a_real_ocean_is_found(orca):
