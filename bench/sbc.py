@@ -1,16 +1,18 @@
 """Is a learned prior honest? Simulation-based calibration on truths that it has not seen.
 
-    python bench/sbc.py [--problem spantini2019] [--cases 100]
+    python bench/sbc.py [--problem spantini2019] [--cases 60]
 
-A truth and what a filter believed a moment before are drawn as in `lorenz96_prior.py`, but with
-seeds of their own; the truth is observed; 19 members are drawn with the prior, without and with
-the observation. If the prior is right and the sampler too, the rank of the truth among the members
-is uniform (Talts et al., 2018, arXiv:1804.06788). The error of the learned score is therefore in
-the number, unlike in `calibration.py`. Cases lie five analyses apart, points ten, so that ranks
-are nearly independent; the test is chi-square over the 20 ranks in 10 pairs.
+A truth and what a filter believed of it are drawn as in `lorenz96_training.py`, from both of its
+filters, but with seeds of their own; what is observed an interval later is drawn too; 19 members
+are drawn with the prior, without and with the observation, and carried to the time of the latter
+by the learned model. If prior, model and sampler are right, the rank of the truth among members is
+uniform (Talts et al., 2018, arXiv:1804.06788). The error of the learned score is therefore in
+the number, unlike in `calibration.py`. Cases lie three analyses apart, points ten, so that ranks
+are nearly independent; the test is chi-square over the 20 ranks in 10 pairs. Beside the trained
+prior stands the one before its training, a Gaussian with the members' own covariance.
 
 Writes bench/results/sbc.csv: p-values, mean rank (9.5), the share in the outermost two of the 20
-(0.1), and the counts. A minute on one core.
+(0.1), and the counts.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from lorenz96_prior import HISTORY, Library, Prior, Recipe, load
+from lorenz96_prior import Past, Prior
+from lorenz96_training import SPIN_UP, Library, believed, load
 from torch import Tensor
 from twin96 import PROBLEMS, Problem
 
@@ -31,43 +34,46 @@ from stormda.storm.provenance import commit, machine, provenance
 RESULTS = Path(__file__).parent / "results"
 SEED = 200
 MEMBERS = 19
-APART = 5
+APART = 3
 """Analyses between two cases."""
 
-SAMPLER = dpmpp_2m(steps=24, sigma_min=0.01, sigma_max=20.0)
+SAMPLER = dpmpp_2m(steps=16, sigma_min=0.02, sigma_max=20.0)
 
 
-def cases(problem: Problem, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return truths `(count, points)` and their pasts `(count, history, points)`."""
-    library = Library.make(problem, APART * count + HISTORY, SEED)
-    g = torch.Generator().manual_seed(SEED)
-    last = torch.arange(HISTORY, HISTORY + APART * count, APART)
-    return library.at(last, Recipe().widest, g)
+def cases(problem: Problem, prior: Prior, count: int) -> Library:
+    """Return truths and pasts, half of each filter; the one-stage one's as in the training."""
+    cycles = APART * count // 2 + SPIN_UP + 1
+    own = Prior(prior.model)
+    runs = [believed(problem, cycles, SEED + k, p) for k, p in enumerate((None, own))]
+    return Library.join([run.at(torch.arange(0, len(run.truth), APART)) for run in runs])
 
 
-def draws(
-    problem: Problem, prior: Prior, truth: Tensor, means: Tensor, spreads: Tensor
-) -> Iterator[tuple[str, Tensor]]:
+def draws(problem: Problem, prior: Prior, drawn: Library) -> Iterator[tuple[str, Tensor]]:
     """Yield members `(19, count, points)` of the prior and of the posterior, all cases at once."""
     g = torch.Generator().manual_seed(SEED + 1)
-    e, count = problem.experiment, len(truth)
-    (seen,) = e.observe([truth[0].double()], g)
-    y = seen.operator(truth)
+    (seen,) = problem.experiment.observe([drawn.later[0].double()], g)
+    y = seen.operator(drawn.later)
     y = (y + seen.error.sample(y, g)).repeat(MEMBERS, 1)
-    conditioned = prior.given(means.repeat(MEMBERS, 1, 1), spreads.repeat(MEMBERS, 1, 1))
-    # Each member has its own observation: what is observed to be zero is the difference from it.
-    departure = Observation(y.new_zeros(y.shape[1]), lambda x: seen.operator(x) - y, seen.error)
+    past = Past(drawn.past.mean.repeat(MEMBERS, 1), drawn.past.root.repeat(MEMBERS, 1, 1))
+    conditioned = prior.given(past)
+
+    def innovation(x: Tensor) -> Tensor:
+        # Each member has its own observation: what is seen to be zero is the difference from it.
+        return seen.operator(prior.model.along(x)) - y
+
+    departure = Observation(y.new_zeros(y.shape[1]), innovation, seen.error)
     for name, observation in (("prior", None), ("posterior", departure)):
         x = assimilate(
             conditioned,
             observation,
-            members=MEMBERS * count,
+            members=len(y),
             generator=g,
-            guidance=mmps(),
+            guidance=mmps(linearizations=int(problem.one_stage["linearizations"])),
             sampler=SAMPLER,
             transform=conditioned.to_state,
         )
-        yield name, conditioned.to_state(x).reshape(MEMBERS, count, -1)
+        x = prior.forecast(conditioned.to_state(x))
+        yield name, x.reshape(MEMBERS, len(drawn.truth), -1)
 
 
 def row(x: Tensor, truth: Tensor, points: Tensor) -> dict[str, object]:
@@ -90,21 +96,23 @@ def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problem", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--cases", type=int, default=100)
+    parser.add_argument("--cases", type=int, default=60)
     arguments = parser.parse_args()
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     record = {"machine": machine(), "versions": versions, "commit": commit()}
     rows = []
     for name in arguments.problem:
-        problem, prior = PROBLEMS[name], load(name)
-        truth, means, spreads = cases(problem, arguments.cases)
-        points = truth.shape[1]
-        for what, x in draws(problem, prior, truth, means, spreads):
-            for offset in (0, 5):  # even points are observed in both problems, odd ones in one
-                found = row(x, truth, torch.arange(offset, points, 10))
-                about = {"problem": name, "draws": what, "points": "odd" if offset else "even"}
-                print(about | found, flush=True)
-                rows.append(about | found | record)
+        problem, trained = PROBLEMS[name], load(name)
+        drawn = cases(problem, trained, arguments.cases)
+        points = drawn.truth.shape[1]
+        for training, prior in (("trained", trained), ("untrained", Prior(trained.model))):
+            for what, x in draws(problem, prior, drawn):
+                for offset in (0, 5):  # even points are observed in both problems, odd ones in one
+                    found = row(x, drawn.later, torch.arange(offset, points, 10))
+                    about = {"problem": name, "prior": training, "draws": what}
+                    about["points"] = "odd" if offset else "even"
+                    print(about | found, flush=True)
+                    rows.append(about | found | record)
     with (RESULTS / "sbc.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
