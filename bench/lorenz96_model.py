@@ -4,20 +4,29 @@
 
 integrated by Runge and Kutta's fourth-order steps. It learns from pairs of states one step apart
 and is judged on whole intervals between observations. Classical filters can run on it, so that the
-value of a model and that of an analysis are told apart.
+value of a model and that of an analysis are told apart. The weights go to a file and are read
+again; training takes some seconds of a core.
+
+    python bench/lorenz96_model.py --problem spantini2019 arctan
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from twin96 import Problem
+from twin96 import PROBLEMS, Problem
 
 from stormda.assimilation.systems import nature_run, runge_kutta
+
+WEIGHTS = Path(__file__).parent / "priors"
+TRAINING_SEED, TRAINING_STEPS = 1, 1000
 
 CLIMATE_MEAN, CLIMATE_STD = 2.3, 3.6
 """Of Lorenz-96 with a forcing of 8: the units that networks like."""
@@ -41,6 +50,11 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return states `(*batch, points)` an interval later."""
         return runge_kutta(self.rate, x, self.dt, self.steps)
+
+    @torch.no_grad()
+    def forecast(self, x: Tensor) -> Tensor:
+        """Return states an interval later in their own precision, as classical filters ask."""
+        return self(x.float()).to(x)
 
     def rate(self, x: Tensor) -> Tensor:
         """Return the rate of change of states `(*batch, points)`."""
@@ -95,26 +109,47 @@ def _around(x: Tensor) -> Tensor:
     return torch.stack([x.roll(k, -1) for k in (2, 1, 0, -1, -2)], -1)
 
 
-def train_model(problem: Problem, steps: int, seed: int) -> Model:
-    """Train a model on a nature run of 64 rings, and print its error on others."""
-    torch.manual_seed(seed)
-    model, system = Model(problem), problem.experiment.system
-    g = torch.Generator().manual_seed(seed)
+def load(name: str) -> Model:
+    """Return the model of a problem: from its file, or trained now."""
+    problem, path = PROBLEMS[name], WEIGHTS / f"{name}.safetensors"
+    if path.exists():
+        model = Model(problem)
+        model.load_state_dict(load_file(path))
+        return model.requires_grad_(False)
+    model = train(problem)
+    error = held_out_error(model, problem, TRAINING_SEED + 50)
+    print(f"{name}: the model's error after an interval is {error:.5f}", flush=True)
+    WEIGHTS.mkdir(exist_ok=True)
+    save_file(model.state_dict(), path)
+    return model
+
+
+def train(problem: Problem) -> Model:
+    """Train a model on a nature run of 64 rings."""
+    torch.manual_seed(TRAINING_SEED)
+    model, g = Model(problem), torch.Generator().manual_seed(TRAINING_SEED)
     states = torch.stack(list(islice(_rings(problem, model.substeps, g), 101)))
     now, later = states[:-1].flatten(0, 1), states[1:].flatten(0, 1)
-
-    def losses() -> Iterator[Tensor]:
-        while True:
-            i = torch.randint(len(now), (64,), generator=g)
-            step = runge_kutta(model.rate, now[i], model.dt, 1)
-            yield ((step - later[i]) / model.dt).square().mean()
-
-    fit(model, losses(), steps, rate=1e-2)
-    x = next(_rings(problem, model.substeps, torch.Generator().manual_seed(seed + 50)))
-    with torch.no_grad():
-        error = model(x) - system.forecast(x, steps=problem.experiment.steps)
-    print(f"  model: error {error.square().mean().sqrt():.5f} after an interval", flush=True)
+    weights = list(model.parameters())
+    optimiser = torch.optim.Adam(weights, lr=1e-2)
+    for step in range(TRAINING_STEPS):
+        warm, falling = min(1.0, (step + 1) / 50), math.cos(math.pi * step / TRAINING_STEPS)
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 * warm * (1 + falling) / 2
+        i = torch.randint(len(now), (64,), generator=g)
+        error = (runge_kutta(model.rate, now[i], model.dt, 1) - later[i]) / model.dt
+        optimiser.zero_grad()
+        error.square().mean().backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
     return model.requires_grad_(False)
+
+
+def held_out_error(model: Model, problem: Problem, seed: int) -> float:
+    """Return the root mean square error over an interval, on rings of a seed of their own."""
+    x = next(_rings(problem, model.substeps, torch.Generator().manual_seed(seed)))
+    later = problem.experiment.system.forecast(x, steps=problem.experiment.steps)
+    return (model(x) - later).square().mean().sqrt().item()
 
 
 def _rings(problem: Problem, every: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -123,17 +158,13 @@ def _rings(problem: Problem, every: int, generator: torch.Generator) -> Iterator
     return nature_run(system, system.forecast(x, steps=round(10 / system.dt)), steps=every)
 
 
-def fit(
-    network: nn.Module, losses: Iterator[Tensor], steps: int, rate: float, decay: float = 0.0
-) -> None:
-    """Lower losses by AdamW, with a warm-up, a cosine and clipped gradients."""
-    weights = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=rate, weight_decay=decay)
-    for step, loss in enumerate(islice(losses, steps)):
-        share = min(1.0, (step + 1) / 50) * (1 + math.cos(math.pi * step / steps)) / 2
-        for group in optimiser.param_groups:
-            group["lr"] = rate * share
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
+def main() -> None:
+    """Train what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--problem", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
+    for name in parser.parse_args().problem:
+        load(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,20 +1,20 @@
-"""Is a one-stage analysis with a learned prior better than tuned classical filters? Lorenz-96.
+"""Is a one-stage analysis with a learned model better than tuned classical filters? Lorenz-96.
 
     python bench/one_stage.py [--problem spantini2019 arctan] [--seed 200 201] [--cycles 100]
 
-The one-stage filter of `lorenz96_prior.py` draws members given their past and what is observed,
-with the default guidance. Beside it, on the same truths, observations and first ensemble,
+The one-stage filter of `lorenz96_prior.py` draws members given their past and what is observed
+with the learned model of `lorenz96_model.py` and the default guidance. Beside it, on the same
+truths, observations and first ensemble,
 
-- the same filter before its prior was trained, when it is that of an ensemble Kalman filter;
-- the LETKF with the true model, and with the prior's own learned model;
+- the LETKF with the true model, and with the learned one;
 - the IEnKS with both (`spantini2019` only: it is what the table there is led by).
 
 A bootstrap particle filter is left out: its weights collapse in so many dimensions (Snyder et al.,
 2008, Mon. Wea. Rev. 136).
 
-Seeds 1-99 trained the prior; `--tune` found the settings of every method but one on 100 and 101;
-200-299 are scored (the untrained filter has the settings of its library). Scores are means over
-time, after 20 cycles, of the RMSE of the mean, fair CRPS, spread over skill, and coverage of 90 %
+Seed 1 trained the model and 51 tested it; `--tune` looks for settings on 100 and 101; 200-299 are
+scored. Scores are means over time, after 20 cycles, of the RMSE of the mean, fair CRPS, spread
+over skill, and coverage of 90 %
 intervals; a filter that lost the truth (its innovations are four times what it expects) has none
 (nan). Writes bench/results/one_stage.csv, with the seconds of an analysis, machine, versions and
 commit.
@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import mean
 
-from lorenz96_prior import Prior, one_stage
-from lorenz96_training import load
+from lorenz96_model import Model, load
+from lorenz96_prior import one_stage
 from torch import Tensor
 from twin96 import PROBLEMS, Problem, Twin, follow, follow_iteratively, letkf_update
 
@@ -51,44 +51,43 @@ SPIN_UP = 20
 """Cycles that are not scored."""
 
 Settings = Mapping[str, float]
-Run = Callable[[Problem, Twin, Prior, Settings], Iterator[Tensor]]
+Run = Callable[[Problem, Twin, Model, Settings], Iterator[Tensor]]
 """Yields the ensemble of each analysis."""
 
 
-def untrained(problem: Problem, twin: Twin, prior: Prior, settings: Settings) -> Iterator[Tensor]:
-    """Return the one-stage filter with the learned model, and the prior it had before training."""
-    return one_stage(problem, twin, Prior(prior.model), settings)
+def sample(problem: Problem, twin: Twin, model: Model, settings: Settings) -> Iterator[Tensor]:
+    """Return the one-stage filter."""
+    return one_stage(twin, model, settings)
 
 
-def letkf_true(problem: Problem, twin: Twin, prior: Prior, settings: Settings) -> Iterator[Tensor]:
+def letkf_true(problem: Problem, twin: Twin, model: Model, settings: Settings) -> Iterator[Tensor]:
     """Return the LETKF with the true model."""
     update, members = letkf_update(problem, settings), int(settings["members"])
     return follow(twin, update, problem.experiment.forecast, members)
 
 
 def letkf_learned(
-    problem: Problem, twin: Twin, prior: Prior, settings: Settings
+    problem: Problem, twin: Twin, model: Model, settings: Settings
 ) -> Iterator[Tensor]:
-    """Return the LETKF with the prior's own model."""
+    """Return the LETKF with the learned model."""
     update, members = letkf_update(problem, settings), int(settings["members"])
-    return follow(twin, update, prior.forecast, members)
+    return follow(twin, update, model.forecast, members)
 
 
-def ienks_true(problem: Problem, twin: Twin, prior: Prior, settings: Settings) -> Iterator[Tensor]:
+def ienks_true(problem: Problem, twin: Twin, model: Model, settings: Settings) -> Iterator[Tensor]:
     """Return the IEnKS with the true model."""
     return follow_iteratively(twin, problem.experiment.forecast, settings)
 
 
 def ienks_learned(
-    problem: Problem, twin: Twin, prior: Prior, settings: Settings
+    problem: Problem, twin: Twin, model: Model, settings: Settings
 ) -> Iterator[Tensor]:
-    """Return the IEnKS with the prior's own model."""
-    return follow_iteratively(twin, prior.forecast, settings)
+    """Return the IEnKS with the learned model."""
+    return follow_iteratively(twin, model.forecast, settings)
 
 
 METHODS: dict[str, Run] = {
-    "one-stage": one_stage,
-    "one-stage, untrained": untrained,
+    "one-stage": sample,
     "letkf": letkf_true,
     "letkf, learned model": letkf_learned,
     "ienks": ienks_true,
@@ -101,7 +100,7 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
             "members": [40],
             "radius": [14.0],
             "inflation": [1.0, 1.05, 1.1],
-            "linearizations": [3],
+            "linearizations": [1, 2, 3],
         },
         "letkf": {
             "members": [40],
@@ -130,14 +129,12 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
 
 TUNED: dict[str, dict[str, Settings]] = {
     "spantini2019": {
-        "one-stage": {"members": 40, "radius": 14.0, "inflation": 1.05, "linearizations": 3},
-        "one-stage, untrained": PROBLEMS["spantini2019"].one_stage,
+        "one-stage": {"members": 40, "radius": 14.0, "inflation": 1.05, "linearizations": 2},
         "letkf": {"members": 40, "inflation": 1.1, "radius": 3.0, "rtps": 0.0},
         "ienks": {"members": 40, "inflation": 1.05},
     },
     "arctan": {
         "one-stage": {"members": 20, "radius": 14.0, "inflation": 1.05, "linearizations": 1},
-        "one-stage, untrained": PROBLEMS["arctan"].one_stage,
         "letkf": {"members": 20, "inflation": 1.0, "radius": 4.0, "rtps": 0.1},
     },
 }
@@ -150,13 +147,13 @@ def tuned(problem: str, method: str) -> Settings | None:
 
 
 def scores(
-    problem: Problem, prior: Prior, run: Run, settings: Settings, cycles: int, seed: int
+    problem: Problem, model: Model, run: Run, settings: Settings, cycles: int, seed: int
 ) -> dict[str, float]:
     """Return the scores of a run; they are not numbers where the truth was lost."""
     twin, rows = problem.twin(cycles, seed), []
     began = time.perf_counter()
     try:
-        analyses = list(run(problem, twin, prior, settings))
+        analyses = list(run(problem, twin, model, settings))
     except FilterDiverged:
         analyses = []
     seconds = (time.perf_counter() - began) / max(1, len(analyses))
@@ -175,14 +172,14 @@ def scores(
     return values | {"seconds_per_analysis": seconds}
 
 
-def tune(name: str, prior: Prior, method: str, cycles: int) -> None:
+def tune(name: str, model: Model, method: str, cycles: int) -> None:
     """Print the trials on seeds 100 and 101, that of the least CRPS first."""
     problem = PROBLEMS[name]
 
     def loss(settings: Settings) -> float:
         run = METHODS[method]
         return (
-            sum(scores(problem, prior, run, settings, cycles, s)["crps"] for s in (100, 101)) / 2
+            sum(scores(problem, model, run, settings, cycles, s)["crps"] for s in (100, 101)) / 2
         )
 
     for trial in grid_search(loss, GRIDS[name][method]):
@@ -206,16 +203,16 @@ def main() -> None:
         f"{'problem':<14}{'method':<22}{'seed':>5}{'rmse':>8}{'crps':>8}{'ss':>7}{'cov90':>7}{'s':>8}"
     )
     for name in arguments.problem:
-        prior = load(name)
+        model = load(name)
         if arguments.tune:
             for method in set(GRIDS[name]) & set(arguments.method):
-                tune(name, prior, method, arguments.cycles)
+                tune(name, model, method, arguments.cycles)
             continue
         for method in (m for m in arguments.method if tuned(name, m)):
             settings = tuned(name, method)
             for seed in arguments.seed:
                 found = scores(
-                    PROBLEMS[name], prior, METHODS[method], settings, arguments.cycles, seed
+                    PROBLEMS[name], model, METHODS[method], settings, arguments.cycles, seed
                 )
                 numbers = "".join(f"{v:8.3f}" for v in found.values())
                 print(f"{name:<14}{method:<22}{seed:5}{numbers}", flush=True)

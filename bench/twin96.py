@@ -56,9 +56,6 @@ class Problem:
     letkf: Mapping[str, float]
     """Of the LETKF with the true model."""
 
-    one_stage: Mapping[str, float]
-    """Of the one-stage filter; where covariances reach zero in points."""
-
     @property
     def interval(self) -> float:
         """The time between observations."""
@@ -78,12 +75,10 @@ PROBLEMS = {
     "spantini2019": Problem(
         experiment=replace(spantini2019.EXPERIMENT, warm_up=1000),
         letkf={"inflation": 1.1, "radius": 4.0, "rtps": 0.0, "members": 40},
-        one_stage={"members": 40, "radius": 14.0, "inflation": 1.05, "linearizations": 2},
     ),
     "arctan": Problem(
         experiment=ensf2024.EXPERIMENT,
         letkf={"inflation": 1.0, "radius": 3.0, "rtps": 0.2, "members": 20},
-        one_stage={"members": 20, "radius": 14.0, "inflation": 1.05, "linearizations": 1},
     ),
 }
 """By the names in the tables."""
