@@ -99,7 +99,7 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
         "one-stage": {
             "members": [40],
             "radius": [14.0],
-            "inflation": [1.0, 1.05, 1.1],
+            "inflation": [1.0, 1.02, 1.05],
             "linearizations": [1, 2, 3],
         },
         "letkf": {
@@ -114,7 +114,7 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
         "one-stage": {
             "members": [20],
             "radius": [14.0],
-            "inflation": [1.0, 1.05, 1.1],
+            "inflation": [0.97, 1.0, 1.05],
             "linearizations": [1],
         },
         "letkf": {
@@ -129,12 +129,12 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
 
 TUNED: dict[str, dict[str, Settings]] = {
     "spantini2019": {
-        "one-stage": {"members": 40, "radius": 14.0, "inflation": 1.05, "linearizations": 2},
+        "one-stage": {"members": 40, "radius": 14.0, "inflation": 1.02, "linearizations": 2},
         "letkf": {"members": 40, "inflation": 1.1, "radius": 3.0, "rtps": 0.0},
         "ienks": {"members": 40, "inflation": 1.05},
     },
     "arctan": {
-        "one-stage": {"members": 20, "radius": 14.0, "inflation": 1.05, "linearizations": 1},
+        "one-stage": {"members": 20, "radius": 14.0, "inflation": 1.0, "linearizations": 1},
         "letkf": {"members": 20, "inflation": 1.0, "radius": 4.0, "rtps": 0.1},
     },
 }
