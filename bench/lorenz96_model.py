@@ -42,7 +42,7 @@ class Model(nn.Module):
         super().__init__()
         self.read = nn.Linear(5, 2 * width)
         self.mix = nn.Linear(3 * width, 1)
-        self.steps = math.ceil(problem.interval / LONGEST)
+        self.steps = math.ceil(problem.interval / LONGEST - 1e-9)
         self.dt = problem.interval / self.steps
         self.substeps = problem.experiment.steps // self.steps
         """Steps of the true model in one of this."""
