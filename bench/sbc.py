@@ -1,6 +1,6 @@
 """Is the prior of Lorenz-96 honest? Simulation-based calibration on truths of their own seeds.
 
-    python bench/sbc.py [--problem spantini2019 arctan] [--cases 40]
+    python bench/sbc.py [--problem spantini2019 arctan] [--cases 80]
 
 A truth and what a filter believed of it (half of the cases an LETKF with the true model, half the
 one-stage filter itself, as tuned) are drawn; what is observed an interval later is drawn too; 19
@@ -112,7 +112,7 @@ def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problem", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--cases", type=int, default=40)
+    parser.add_argument("--cases", type=int, default=80)
     arguments = parser.parse_args()
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     record = {"machine": machine(), "versions": versions, "commit": commit()}
