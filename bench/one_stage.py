@@ -12,12 +12,12 @@ truths, observations and first ensemble,
 A bootstrap particle filter is left out: its weights collapse in so many dimensions (Snyder et al.,
 2008, Mon. Wea. Rev. 136).
 
-Seed 1 trained the model and 51 tested it; `--tune` looks for settings on 100 and 101; 200-299 are
-scored. Scores are means over time, after 20 cycles, of the RMSE of the mean, fair CRPS, spread
-over skill, and coverage of 90 %
-intervals; a filter that lost the truth (its innovations are four times what it expects) has none
-(nan). Writes bench/results/one_stage.csv, with the seconds of an analysis, machine, versions and
-commit.
+Seed 1 trained the model and 51 tested it. Seeds 100 and 101 found the settings: of the classical
+filters by `--tune`, of the one-stage filter by a few runs of it. Seeds 200-299 are scored. Scores
+are means over time, after 20 cycles, of the RMSE of the mean, fair CRPS, spread over skill, and
+coverage of 90 % intervals; an LETKF that lost the truth (its innovations are four times what it
+expects) has none (nan). Writes bench/results/one_stage.csv, with the seconds of an analysis,
+machine, versions and commit.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ TUNED: dict[str, dict[str, Settings]] = {
         "letkf": {"members": 20, "inflation": 1.0, "radius": 4.0, "rtps": 0.1},
     },
 }
-"""What it found; with the learned model, the settings found with the true one."""
+"""What was found; with the learned model, the settings found with the true one."""
 
 
 def tuned(problem: str, method: str) -> Settings | None:
