@@ -135,7 +135,7 @@ TUNED: dict[str, dict[str, Settings]] = {
     },
     "arctan": {
         "one-stage": {"members": 20, "radius": 14.0, "inflation": 1.0, "linearizations": 1},
-        "letkf": {"members": 20, "inflation": 1.0, "radius": 4.0, "rtps": 0.1},
+        "letkf": {"members": 20, "inflation": 1.0, "radius": 6.0, "rtps": 0.1},
     },
 }
 """What was found; with the learned model, the settings found with the true one."""
