@@ -1,6 +1,6 @@
-"""Which parts of the network earn their keep? Small priors of turbulence, one part changed in each.
+"""Which parts of the network earn their keep? Small priors, one part changed in each.
 
-    python bench/ablations.py DIR [--only hybrid full ...] [--seed 1 2 3] [--no-guidance]
+    python bench/ablations.py DIR [--only hybrid full guidance ...] [--seed 1 2 3] [--steps 650]
 
 All networks have the same width, depth, data and steps, and nearly the same number of weights;
 `hybrid` is what the others are compared with. They are trained for minutes, a hundredth of what
@@ -31,207 +31,29 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, stdev
 
 import torch
+from ablations_networks import NETWORKS, Workshop, beside_seams, judge, tile_borders
 from torch import Tensor
 
 from stormda.assimilation import DiagonalError, Guidance, Observation, dps, grid_search
 from stormda.assimilation.systems import SQG
 from stormda.io import atomic_path
-from stormda.storm import Storm, StormConfig, StormNetwork
+from stormda.storm import Storm
 from stormda.storm.filtering import FilterSettings, run_storm
-from stormda.storm.network import beside, parameter_count
-from stormda.storm.objective import Batch, denoising_loss
+from stormda.storm.network import parameter_count
 from stormda.storm.provenance import commit, machine, provenance
-from stormda.storm.recipes import SqgRecipe, sqg
+from stormda.storm.recipes import sqg
 from stormda.storm.scores import EnsembleRun, collect, score
-from stormda.storm.streams import stream
-from stormda.storm.training import Trainer, TrainingConfig
-from stormda.storm.twin.archive import ArchiveConfig, kept_archive, make_archive
 from stormda.storm.twin.case import Case, TwinConfig, make_case, observe
 from stormda.storm.twin.methods import load_tuned
 from stormda.storm.twin.samples import ArchivedSamples
-from stormda.storm.twin.training import (
-    PERSISTENCE_ERROR,
-    archive_of,
-    sqg_grid,
-    sqg_normalization,
-)
 
 RESULTS = Path(__file__).parent / "results"
-TRAINING = ArchiveConfig(runs=12, days=30.0, seed=1)
-VALIDATION = ArchiveConfig(runs=4, days=15.0, seed=200)
-LONGEST = 8
-"""Frames of the longest history: validation draws so many for all, and all look at the last."""
-
-HYBRID = replace(
-    sqg().network, mixer="tile+linear", tile=(4, 4), width=64, heads=2, encoder_depth=3, depth=2
-)
-TILES = replace(
-    HYBRID, mixer="full", network_tiles=(4, 4), network_halo=(1, 1), network_batch=16
-)
-NETWORKS: dict[str, StormConfig] = {
-    "hybrid": HYBRID,
-    "linear": replace(HYBRID, mixer="linear"),
-    "full": replace(HYBRID, mixer="full"),
-    "tiles-4": replace(TILES, network_tiles=(2, 2), network_batch=4),
-    "tiles-16": TILES,
-    "tiles-16-cropped": replace(TILES, network_blend=False),
-    "tiles-16-no-halo": replace(TILES, network_halo=(0, 0)),
-    # The weights of the gates are given to the perceptrons.
-    "no-gate": replace(HYBRID, noise_gate=False, mlp_ratio=4.8),
-    "history-1": replace(HYBRID, history=1),
-    "history-4": replace(HYBRID, history=4),
-    "history-8": replace(HYBRID, history=LONGEST),
-}
-"""`tiles-*` is the mode `storm`: exact attention in tiles that the whole network takes one by one;
-with one tile it is `full`. `hybrid` has two frames of history."""
-
-LEVELS = (0.1, 0.4, 1.6)
-"""Noise levels of the errors of denoising."""
-
 Row = dict[str, object]
-
-
-# ---- Training
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Where everything is, and how long is trained."""
-
-    folder: Path
-    steps: int
-
-    def place(self, name: str, seed: int) -> Path:
-        """Return the folder of a network."""
-        return self.folder / f"{name}-{seed}-{self.steps}"
-
-    def recipe(self, name: str, seed: int) -> SqgRecipe:
-        """Return the settings of a training."""
-        training = TrainingConfig(
-            steps=self.steps,
-            batch=8,
-            learning_rate=2e-3,
-            warmup=100,
-            cooldown=0.4,
-            ema=0.99,
-            bfloat16=True,
-            seed=seed,
-        )
-        return replace(sqg(), network=NETWORKS[name], archive=TRAINING, training=training)
-
-    def prior(self, name: str, seed: int) -> Storm:
-        """Return a trained prior, from its folder or by training it, as far as it is not."""
-        place, recipe = self.place(name, seed), self.recipe(name, seed)
-        stored = place / "prior.safetensors"
-        if stored.is_file():
-            prior = Storm.load(stored)
-            settings = json.loads(json.dumps(asdict(recipe)))
-            if prior.provenance["settings"] != settings:
-                raise ValueError(f"{stored}: expected a prior of {settings}, got another")
-            return prior
-        archive = archive_of(recipe, self.folder / "training")
-        torch.manual_seed(seed)
-        network = StormNetwork(recipe.network, sqg_grid(recipe))
-        source = ArchivedSamples(
-            archive, sqg_normalization(), recipe.errors, history=recipe.network.history, seed=seed
-        )
-        trainer = Trainer(network, source, recipe.training, directory=place)
-        trainer.resume()
-        clock = [time.process_time()]
-        trainer.run(progress=lambda step, loss: clock.append(time.process_time()))
-        seconds = median(b - a for a, b in zip(clock[:-1], clock[1:], strict=True))
-        record = provenance(recipe, seconds_per_step=seconds)
-        prior = Storm(trainer.averaged(), source.normalization, TRAINING.step_hours, record)
-        prior.save(stored)
-        return Storm.load(stored)
-
-    def validation(self) -> ArchivedSamples:
-        """Return the source of samples that none was trained on."""
-        make = partial(make_archive, VALIDATION, SQG(sqg().model))
-        archive = kept_archive(VALIDATION, self.folder / "validation", make)
-        return ArchivedSamples(
-            archive, sqg_normalization(), sqg().errors, history=LONGEST, seed=200
-        )
-
-
-# ---- The network alone
-
-
-def judge(prior: Storm, source: ArchivedSamples, batches: int) -> tuple[list[float], Row]:
-    """Return the loss of every batch, and the errors of forecasts and of denoising."""
-    losses, errors, forecasts, targets = [], [], [], []
-    for k in range(batches):
-        g, batch = stream(200, 9, k), source.batch(k, 16)
-        batch = replace(batch, history=batch.history[:, -prior.config.history :])
-        sigma = TrainingConfig().noise.draw(len(batch.target), g)
-        noise = torch.randn(batch.target.shape, generator=g)
-        with torch.no_grad():
-            loss = denoising_loss(prior.network, prior.normalization, batch, sigma, noise)
-            forecast, target, squared = denoised(prior, batch, noise)
-        losses.append(loss.mean().item())
-        errors.append(squared)
-        forecasts.append(forecast)
-        targets.append(target)
-    rms = PERSISTENCE_ERROR * torch.stack(errors).mean(0).sqrt()
-    names = ("forecast", *(f"denoised_{level}" for level in LEVELS))
-    borders = tile_borders(prior.config)
-    forecast, target = torch.cat(forecasts), torch.cat(targets)
-    found: Row = dict(zip(names, rms.tolist(), strict=True))
-    found["seam_error"] = beside_seams(forecast - target, borders)
-    found["seam_jump"] = jump_at_seams(forecast, borders) / jump_at_seams(target, borders)
-    return losses, found
-
-
-def denoised(prior: Storm, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return forecasts, what they should be, and mean squared errors (1 + levels,)."""
-    past = prior.network.encode(batch.history, batch.level)
-    target = (batch.target - batch.history[:, -1]) / prior.normalization.increment
-    departure = target - past.forecast
-    squared = [departure.square().mean()]
-    for level in LEVELS:
-        sigma = torch.full((len(target),), level)
-        estimate = prior.network(departure + beside(sigma, noise) * noise, sigma, past)
-        squared.append((estimate - departure).square().mean())
-    return past.forecast, target, torch.stack(squared)
-
-
-def tile_borders(config: StormConfig) -> int:
-    """Return the tiles along a side whose borders are looked at."""
-    return config.network_tiles[0] if config.network_tiles != (1, 1) else 4
-
-
-def beside_seams(error: Tensor, tiles: int) -> float:
-    """Return the RMS of an error (..., rows, cols) near borders of tiles, over that elsewhere."""
-    n = error.shape[-1]
-    edge = torch.arange(n) % (n // tiles)
-    near = (edge < 2) | (edge >= n // tiles - 2)
-    near = near[:, None] | near[None, :]
-    squared = error.square().flatten(0, -3).mean(0)
-    return math.sqrt(squared[near].mean() / squared[~near].mean())
-
-
-def jump_at_seams(x: Tensor, tiles: int) -> float:
-    """Return the squared jump across borders of tiles over that across other borders of patches.
-
-    Args:
-        x: Periodic fields (..., rows, cols).
-        tiles: Tiles along a side.
-    """
-    n, patch = x.shape[-1], HYBRID.patch[0]
-    at_seam, beyond = [], []
-    for dim in (-1, -2):
-        jumps = (x - x.roll(1, dim)).square().movedim(dim, 0).flatten(1).mean(1)
-        seam = torch.arange(n) % (n // tiles) == 0
-        other = (torch.arange(n) % patch == 0) & ~seam
-        at_seam.append(jumps[seam].mean())
-        beyond.append(jumps[other].mean())
-    return float(sum(at_seam) / sum(beyond))
 
 
 # ---- Cycled analyses
@@ -272,27 +94,14 @@ def truth_of(case: Case) -> Tensor:
     return case.truth[1 + case.config.discarded :]
 
 
-def ablation(
-    shop: Workshop, name: str, seed: int, source: ArchivedSamples, cases: Sequence[Case]
-) -> Row:
+def ablation(shop: Workshop, name: str, seed: int, source: ArchivedSamples, case: Case) -> Row:
     """Train a network, or take it as it is, and return its line."""
     prior = shop.prior(name, seed)
     losses, alone = judge(prior, source, batches=16)
-    (shop.place(name, seed) / "losses.json").write_text(json.dumps(losses))
-    kept = shop.place("hybrid", seed) / "losses.json"
-    minus = [math.nan, math.nan]
-    if kept.is_file():
-        default = json.loads(kept.read_text())
-        minus = [a - b for a, b in zip(losses, default, strict=True)]
-    tuned = load_tuned()["arctan-sparse"].storm
-    runs = []
-    for case in cases:
-        seen = (case.observation(k) for k in range(case.config.cycles))
-        run, scores = analyse(prior, case, seen, tuned)
-        error = run.mean - truth_of(case)
-        runs.append(
-            {**scores, "seam_error_analysis": beside_seams(error, tile_borders(prior.config))}
-        )
+    minus = against_hybrid(shop, name, seed, losses)
+    seen = (case.observation(k) for k in range(case.config.cycles))
+    run, scores = analyse(prior, case, seen, settings_of_demo())
+    error = run.mean - truth_of(case)
     return {
         "network": name,
         "seed": seed,
@@ -303,9 +112,23 @@ def ablation(
         "minus_hybrid": mean(minus),
         "minus_hybrid_error": standard_error(minus),
         **alone,
-        **{key: mean(run[key] for run in runs) for key in runs[0]},
+        **scores,
+        "seam_error_analysis": beside_seams(error, tile_borders(prior.config)),
         "seconds_per_step": prior.provenance["seconds_per_step"],
     }
+
+
+def against_hybrid(shop: Workshop, name: str, seed: int, losses: Sequence[float]) -> list[float]:
+    """Keep the losses of the batches, and return them less those of `hybrid`, nan if not known."""
+    (shop.place(name, seed) / "losses.json").write_text(json.dumps(losses))
+    kept = shop.place("hybrid", seed) / "losses.json"
+    default = json.loads(kept.read_text()) if kept.is_file() else [math.nan] * len(losses)
+    return [a - b for a, b in zip(losses, default, strict=True)]
+
+
+def settings_of_demo() -> FilterSettings:
+    """Return how the demonstration cycles its prior."""
+    return load_tuned()["arctan-sparse"].storm
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -340,10 +163,130 @@ def guided(
     prior: Storm, case: Case, density: float, method: str, settings: Mapping[str, float]
 ) -> Row:
     """Return the scores of a guidance with its settings."""
-    base = load_tuned()["arctan-sparse"].storm
+    chosen, guidance = settings_of_demo(), None
     if method == "dps":
-        chosen = replace(base, steps=int(settings["steps"]))
+        chosen = replace(chosen, steps=int(settings["steps"]))
         guidance = dps(zeta=settings["zeta"])
-        return analyse(prior, case, observed(case, density), chosen, guidance)[1]
-    chosen = replace(base, **settings)
-    return analyse(prior, case, observed(case, density), chosen)[1]
+    else:
+        chosen = replace(chosen, **settings)
+    return analyse(prior, case, observed(case, density), chosen, guidance)[1]
+
+
+def tuned(prior: Storm, case: Case, density: float, method: str) -> Mapping[str, float]:
+    """Return the settings of a guidance with the least CRPS, and print the trials."""
+
+    def loss(settings: Mapping[str, float]) -> float:
+        return float(str(guided(prior, case, density, method, settings)["crps"]))
+
+    trials = grid_search(loss, GRIDS[method])
+    for trial in trials:
+        print(f"  {density:.0%} {method}: {trial}", flush=True)
+    return trials[0].settings
+
+
+def compare_guidance(shop: Workshop, cycles: int) -> list[Row]:
+    """Return the lines of the second table."""
+    prior, case = shop.prior("hybrid", 1), make(200, cycles)
+    nothing = [None] * cycles
+    rows: list[Row] = [
+        {"observed": 0.0, "guidance": "none", "settings": ""}
+        | analyse(prior, case, nothing, settings_of_demo())[1]
+    ]
+    rehearsal = make(100, 6)
+    for density in DENSITIES:
+        for method in GRIDS:
+            settings = tuned(prior, rehearsal, density, method)
+            about = {
+                "observed": density,
+                "guidance": method,
+                "settings": " ".join(f"{name}={value:g}" for name, value in settings.items()),
+            }
+            rows.append(about | guided(prior, case, density, method, settings))
+    return rows
+
+
+# ---- The tables
+
+
+def main() -> None:
+    """Train, judge, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="DIR", help="for archives and weights")
+    parts = [*NETWORKS, "guidance"]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, metavar="NAME")
+    parser.add_argument("--seed", nargs="+", type=int, choices=range(1, 100), default=[1])
+    parser.add_argument("--steps", type=int, default=650)
+    parser.add_argument("--cycles", type=int, default=16)
+    arguments = parser.parse_args()
+    shop = Workshop(arguments.folder, arguments.steps)
+    source, case = shop.validation(), make(200, arguments.cycles)
+    path = RESULTS / "ablations.csv"
+    for seed in arguments.seed:
+        for name in (name for name in NETWORKS if name in arguments.only):
+            row = ablation(shop, name, seed, source, case)
+            others = [
+                r
+                for r in read(path)
+                if (r["network"], r["seed"]) != (name, str(seed)) and r["steps"] == str(shop.steps)
+            ]
+            write(path, sorted([*others, finished(row)], key=place_in_table))
+            print(table(read(path)), flush=True)
+    if "guidance" in arguments.only:
+        rows = [finished(row) for row in compare_guidance(shop, arguments.cycles)]
+        write(RESULTS / "ablations_guidance.csv", rows)
+        for row in rows:
+            print("  ".join(list(row.values())[:8]))
+
+
+def make(seed: int, cycles: int) -> Case:
+    """Return a case of the demonstration's."""
+    config = TwinConfig(cycles=cycles, discarded=cycles // 3, members=20, seed=seed)
+    return make_case(config, SQG(sqg().model))
+
+
+def place_in_table(row: Mapping[str, str]) -> tuple[int, int]:
+    """Return where a line stands."""
+    return list(NETWORKS).index(row["network"]), int(row["seed"])
+
+
+def finished(row: Row) -> dict[str, str]:
+    """Return a line of the file: numbers as text, with machine, versions and commit."""
+    versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
+    record = {"machine": machine(), "versions": versions, "commit": commit()}
+    numbers = {k: f"{v:.4f}" if isinstance(v, float) else str(v) for k, v in row.items()}
+    return numbers | record
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Return the lines of a file, if there is one."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write the lines, all or nothing."""
+    with atomic_path(path, overwrite=True) as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return means over the seeds, with the range of the loss."""
+    columns = ("loss", "forecast", "seam_error", "seam_jump", "rmse", "crps", "spread_skill")
+    columns += ("coverage90", "seconds_per_step")
+    lines = [
+        f"{'network':<18}seeds{'least':>9}{'most':>9}" + "".join(f"{c[:9]:>10}" for c in columns)
+    ]
+    for name in dict.fromkeys(row["network"] for row in rows):
+        own = [row for row in rows if row["network"] == name]
+        losses = [float(row["loss"]) for row in own]
+        numbers = "".join(f"{mean(float(row[c]) for row in own):10.4f}" for c in columns)
+        lines.append(f"{name:<18}{len(own):5}{min(losses):9.4f}{max(losses):9.4f}{numbers}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -85,9 +85,7 @@ class NetworkTiles:
         field = self._packed(tokens, history, weight)
         run = partial(self._on_window, blocks, tuple(history.keys.shape))
         if self.share.alone:
-            tiled = tilewise(
-                run, self.layout, batch=self.together, parameters=blocks.parameters()
-            )
+            tiled = tilewise(run, self.layout, batch=self.together, parameters=blocks.parameters())
             merged = tiled(field, condition, modulation)
         else:
             merged = self._on_own_tile(run, field, condition, modulation)
