@@ -4,8 +4,8 @@
 
 All networks have the same width, depth, data and steps, and nearly the same number of weights;
 `hybrid` is what the others are compared with. They are trained for minutes, on a twentieth of the
-samples that the shipped prior had, of an archive simulated once; archives and trained weights are kept in DIR,
-so that an interrupted run goes on. Then each is asked for
+samples that the shipped prior had; archives and trained weights are kept in DIR, so that an
+interrupted run goes on. Then each is asked for
 
 - its loss on samples of another archive, the same samples and noise for all, with the standard
   error over batches, and the difference to `hybrid` of the same seed with that of the difference;
