@@ -30,7 +30,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -184,14 +184,12 @@ def tuned(prior: Storm, case: Case, density: float, method: str) -> Mapping[str,
     return trials[0].settings
 
 
-def compare_guidance(shop: Workshop, cycles: int) -> list[Row]:
-    """Return the lines of the second table."""
+def compare_guidance(shop: Workshop, cycles: int) -> Iterator[Row]:
+    """Yield the lines of the second table."""
     prior, case = shop.prior("hybrid", 1), make(200, cycles)
     nothing = [None] * cycles
-    rows: list[Row] = [
-        {"observed": 0.0, "guidance": "none", "settings": ""}
-        | analyse(prior, case, nothing, settings_of_demo())[1]
-    ]
+    free = analyse(prior, case, nothing, settings_of_demo())[1]
+    yield {"observed": 0.0, "guidance": "none", "settings": ""} | free
     rehearsal = make(100, 4)
     for density in DENSITIES:
         for method in GRIDS:
@@ -201,8 +199,7 @@ def compare_guidance(shop: Workshop, cycles: int) -> list[Row]:
                 "guidance": method,
                 "settings": " ".join(f"{name}={value:g}" for name, value in settings.items()),
             }
-            rows.append(about | guided(prior, case, density, method, settings))
-    return rows
+            yield about | guided(prior, case, density, method, settings)
 
 
 # ---- The tables
@@ -232,10 +229,11 @@ def main() -> None:
             write(path, sorted([*others, finished(row)], key=place_in_table))
             print(table(read(path)), flush=True)
     if "guidance" in arguments.only:
-        rows = [finished(row) for row in compare_guidance(shop, arguments.cycles)]
-        write(RESULTS / "ablations_guidance.csv", rows)
-        for row in rows:
-            print("  ".join(list(row.values())[:8]))
+        rows: list[dict[str, str]] = []
+        for row in compare_guidance(shop, arguments.cycles):
+            rows.append(finished(row))
+            write(RESULTS / "ablations_guidance.csv", rows)
+            print("  ".join(list(rows[-1].values())[:8]), flush=True)
 
 
 def make(seed: int, cycles: int) -> Case:
