@@ -144,7 +144,8 @@ GRIDS: dict[str, dict[str, list[float]]] = {
     "default": {"error_factor": [0.5, 0.8], "cohesion": [0.0, 0.2]},
     "dps": {"zeta": [10.0, 30.0, 100.0], "steps": [9, 27]},
 }
-"""What is tried on seed 100; the rest of the settings is the demonstration's."""
+"""What is tried on seed 100; the rest of the settings is the demonstration's. With 9 steps, a
+`zeta` of 300 was tried too: it is worse than 100."""
 
 
 def observed(case: Case, density: float) -> list[Observation]:
