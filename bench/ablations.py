@@ -21,7 +21,7 @@ Then, with one `hybrid`, analyses of 0, 10 and 20 % observed points with the def
 with DPS, each tuned for each density on seed 100 alone. Training has seeds 1-99, evaluation 200.
 Writes bench/results/ablations.csv and ablations_guidance.csv, with machine, versions and commit;
 lines of other networks and seeds stay in them. Seconds are of the processor; one core, shared with
-other work. All of seed 1 takes about an hour of it; `--only hybrid --seed 2` adds a second training.
+other work. All of seed 1 takes about an hour of it; `--only hybrid no-gate --seed 2` adds to it.
 """
 
 from __future__ import annotations
