@@ -1,16 +1,18 @@
-"""Is a learned prior honest? Simulation-based calibration on truths that it has not seen.
+"""Is the prior of Lorenz-96 honest? Simulation-based calibration on truths of their own seeds.
 
-    python bench/sbc.py [--problem spantini2019] [--cases 100]
+    python bench/sbc.py [--problem spantini2019 arctan] [--cases 80]
 
-A truth and what a filter believed a moment before are drawn as in `lorenz96_prior.py`, but with
-seeds of their own; the truth is observed; 19 members are drawn with the prior, without and with
-the observation. If the prior is right and the sampler too, the rank of the truth among the members
-is uniform (Talts et al., 2018, arXiv:1804.06788). The error of the learned score is therefore in
-the number, unlike in `calibration.py`. Cases lie five analyses apart, points ten, so that ranks
-are nearly independent; the test is chi-square over the 20 ranks in 10 pairs.
+A truth and what a filter believed of it (half of the cases an LETKF with the true model, half the
+one-stage filter itself, as tuned) are drawn; what is observed an interval later is drawn too; 19
+members are drawn with the prior, without and with the observation, and carried to the time of the
+latter by the learned model. If prior, model and sampler are right, the rank of the truth among the
+members is uniform (Talts et al., 2018, arXiv:1804.06788): what is wrong with a prior that was
+fitted to few members is in the number, unlike in `calibration.py`. Cases lie three analyses apart,
+points ten, so that ranks are nearly independent; the test is chi-square over the 20 ranks in 10
+pairs.
 
 Writes bench/results/sbc.csv: p-values, mean rank (9.5), the share in the outermost two of the 20
-(0.1), and the counts. A minute on one core.
+(0.1), and the counts.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lorenz96_prior import HISTORY, Library, Prior, Recipe, load
+from lorenz96_model import load
+from lorenz96_prior import Prior
+from one_stage import METHODS, Run, Settings, tuned
 from torch import Tensor
 from twin96 import PROBLEMS, Problem
 
@@ -29,45 +34,62 @@ from stormda.assimilation import Observation, assimilate, dpmpp_2m, mmps, rank_h
 from stormda.storm.provenance import commit, machine, provenance
 
 RESULTS = Path(__file__).parent / "results"
-SEED = 200
+SEED = 210
+SPIN_UP = 20
 MEMBERS = 19
-APART = 5
+APART = 3
 """Analyses between two cases."""
 
-SAMPLER = dpmpp_2m(steps=24, sigma_min=0.01, sigma_max=20.0)
+SAMPLER = dpmpp_2m(steps=12, sigma_min=0.02, sigma_max=10.0)
 
 
-def cases(problem: Problem, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return truths `(count, points)` and their pasts `(count, history, points)`."""
-    library = Library.make(problem, APART * count + HISTORY, SEED)
-    g = torch.Generator().manual_seed(SEED)
-    last = torch.arange(HISTORY, HISTORY + APART * count, APART)
-    return library.at(last, Recipe().widest, g)
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Truths an interval after an analysis `(cases, points)`, and what that analysis says."""
+
+    later: Tensor
+    prior: Prior
+
+    @classmethod
+    def draw(cls, problem: Problem, run: Run, settings: Settings, count: int, seed: int) -> Cases:
+        """Follow a truth, and take every third analysis."""
+        model, twin = load(problem.name), problem.twin(SPIN_UP + APART * count + 1, seed)
+        analyses = list(run(problem, twin, model, settings))
+        times = range(SPIN_UP, SPIN_UP + APART * count, APART)
+        radius = tuned(problem.name, "one-stage")["radius"]
+        priors = [Prior.of(analyses[k].float(), radius) for k in times]
+        return cls(
+            torch.stack([twin.truths[k + 1].float() for k in times]),
+            Prior(torch.stack([p.mean for p in priors]), torch.stack([p.root for p in priors])),
+        )
 
 
-def draws(
-    problem: Problem, prior: Prior, truth: Tensor, means: Tensor, spreads: Tensor
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield members `(19, count, points)` of the prior and of the posterior, all cases at once."""
-    g = torch.Generator().manual_seed(SEED + 1)
-    e, count = problem.experiment, len(truth)
-    (seen,) = e.observe([truth[0].double()], g)
-    y = seen.operator(truth)
+def draws(problem: Problem, cases: Cases) -> Iterator[tuple[str, Tensor]]:
+    """Yield members `(19, cases, points)` of the prior and of the posterior, all cases at once."""
+    g, model = torch.Generator().manual_seed(SEED + 1), load(problem.name)
+    settings = tuned(problem.name, "one-stage")
+    (seen,) = problem.experiment.observe([cases.later[0].double()], g)
+    y = seen.operator(cases.later)
     y = (y + seen.error.sample(y, g)).repeat(MEMBERS, 1)
-    conditioned = prior.given(means.repeat(MEMBERS, 1, 1), spreads.repeat(MEMBERS, 1, 1))
-    # Each member has its own observation: what is observed to be zero is the difference from it.
-    departure = Observation(y.new_zeros(y.shape[1]), lambda x: seen.operator(x) - y, seen.error)
+    root = settings["inflation"] * cases.prior.root
+    prior = Prior(cases.prior.mean.repeat(MEMBERS, 1), root.repeat(MEMBERS, 1, 1))
+
+    def innovation(x: Tensor) -> Tensor:
+        # Each member has its own observation: what is seen to be zero is the difference from it.
+        return seen.operator(model.along(x)) - y
+
+    departure = Observation(y.new_zeros(y.shape[1]), innovation, seen.error)
     for name, observation in (("prior", None), ("posterior", departure)):
         x = assimilate(
-            conditioned,
+            prior,
             observation,
-            members=MEMBERS * count,
+            members=len(y),
             generator=g,
-            guidance=mmps(),
+            guidance=mmps(linearizations=int(settings["linearizations"])),
             sampler=SAMPLER,
-            transform=conditioned.to_state,
+            transform=prior.to_state,
         )
-        yield name, conditioned.to_state(x).reshape(MEMBERS, count, -1)
+        yield name, model(prior.to_state(x)).reshape(MEMBERS, len(cases.later), -1)
 
 
 def row(x: Tensor, truth: Tensor, points: Tensor) -> dict[str, object]:
@@ -90,21 +112,23 @@ def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problem", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--cases", type=int, default=100)
+    parser.add_argument("--cases", type=int, default=80)
     arguments = parser.parse_args()
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     record = {"machine": machine(), "versions": versions, "commit": commit()}
     rows = []
     for name in arguments.problem:
-        problem, prior = PROBLEMS[name], load(name)
-        truth, means, spreads = cases(problem, arguments.cases)
-        points = truth.shape[1]
-        for what, x in draws(problem, prior, truth, means, spreads):
-            for offset in (0, 5):  # even points are observed in both problems, odd ones in one
-                found = row(x, truth, torch.arange(offset, points, 10))
-                about = {"problem": name, "draws": what, "points": "odd" if offset else "even"}
-                print(about | found, flush=True)
-                rows.append(about | found | record)
+        problem = PROBLEMS[name]
+        for k, method in enumerate(("letkf", "one-stage")):
+            settings = tuned(name, method)
+            half = Cases.draw(problem, METHODS[method], settings, arguments.cases // 2, SEED + k)
+            for what, x in draws(problem, half):
+                for offset in (0, 5):  # even points are observed in both problems, odd ones in one
+                    found = row(x, half.later, torch.arange(offset, x.shape[-1], 10))
+                    about = {"problem": name, "past": method, "draws": what}
+                    about["points"] = "odd" if offset else "even"
+                    print(about | found, flush=True)
+                    rows.append(about | found | record)
     with (RESULTS / "sbc.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -1,10 +1,15 @@
 """What do tokens cost? Cutting fields, planning 20 billion tokens, streaming a billion of them.
 
-    python bench/tokens.py [--tokens 1000000000]
+    python bench/tokens.py [--tokens 1000000000 | 0]
 
 Prints a table and writes bench/results/tokens.csv: a row for each measurement, with its target
 where there is one, machine, versions and commit. Times are of the process, single-threaded; ratios
-are of the best of several turns, side by side.
+are of the medians of several turns, taken side by side.
+
+Fields are cut against a copy of the same bytes twice: with "new memory" the system gives both
+sides theirs (`x.copy()`, `x.clone()`), with "memory at hand" both have it (`np.copyto`, `copy_`,
+`out=`). "Copied in pieces" is the first of these copies made piece by piece, as fields are cut: a
+large copy goes past the caches, pieces do not.
 """
 
 from __future__ import annotations
@@ -28,12 +33,14 @@ from scipy.interpolate import RegularGridInterpolator
 from tqdm import tqdm
 
 from stormda.grid import Partition, Patching, grid, interpolation, locate
+from stormda.grid.arrays import Array
 from stormda.grid.tokenizer import Tokenizer, TokenizerConfig
 from stormda.storm.provenance import commit, machine, provenance
 
 RESULTS = Path(__file__).parent / "results"
-TURNS = 3
+TURNS = 9
 POINTS = 1_000_000
+STREAMED = 3
 CASES = (
     ("0.25deg", (2, 2)),
     ("0.25deg", (4, 4)),
@@ -58,32 +65,76 @@ class Row:
 def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=1_000_000_000)
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        default=1_000_000_000,
+        help="how many to stream; 0 keeps the rows of the last run, with its commit",
+    )
     tokens = parser.parse_args().tokens
     torch.set_num_threads(1)
     rows: list[Row] = []
-    for measure in (streaming(tokens), importing(), planning(), finding(), cutting()):
+    kept = [] if tokens else streamed(RESULTS / "tokens.csv")
+    first = (streaming(tokens),) if tokens else ()
+    for measure in (*first, importing(), planning(), finding(), cutting()):
         for row in measure:
-            print(f"{row.what:<58}{row.value:12.4g} {row.unit:<16}{row.target}", flush=True)
+            print(f"{row.what:<62}{row.value:12.4g} {row.unit:<16}{row.target}", flush=True)
             rows.append(row)
-    write(RESULTS / "tokens.csv", rows)
+    write(RESULTS / "tokens.csv", rows, kept)
+
+
+def streamed(path: Path) -> list[dict[str, str]]:
+    """Return the rows of `streaming`, which come first, of an earlier run."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))[:STREAMED]
 
 
 def cutting() -> Iterator[Row]:
     """Patchify and unpatchify against a copy of the same bytes."""
+    yield pieces()
     for name, patch in CASES:
         patching = Patching(grid(name), patch)
         x = np.random.default_rng(0).normal(size=(4, 6, *patching.grid.shape)).astype(np.float32)
         for kind, field in (("numpy", x), ("torch", torch.from_numpy(x))):
-            copy = field.copy if isinstance(field, np.ndarray) else field.clone
-            tokens = patching.patchify(field)
-            times = together(
-                copy, partial(patching.patchify, field), partial(patching.unpatchify, tokens)
-            )
-            for step, seconds in zip(("patchify", "unpatchify"), times[1:], strict=True):
-                what = f"{step} {name} {patch[0]}x{patch[1]} {kind}"
-                target = ">= 0.5" if len(patching.token_shape) == 2 else ""
-                yield Row(what=what, value=times[0] / seconds, unit="of a copy", target=target)
+            what = f"{name} {patch[0]}x{patch[1]} {kind}"
+            yield from of_a_copy(f"{what}, new memory", patching, field, None)
+            if len(patching.token_shape) == 2:
+                yield from of_a_copy(f"{what}, memory at hand", patching, field, field + 0)
+
+
+def of_a_copy(what: str, patching: Patching, x: Array, there: Array | None) -> Iterator[Row]:
+    """Cut and join `x` (into new memory, unless `there` is some) against a copy."""
+    tokens = patching.patchify(x)
+    out = None if there is None else tokens + 0
+    times = together(
+        copying(x, there),
+        partial(patching.patchify, x, out=out),
+        partial(patching.unpatchify, tokens, out=there),
+    )
+    target = ">= 0.5" if len(patching.token_shape) == 2 else ""
+    for step, seconds in zip(("patchify", "unpatchify"), times[1:], strict=True):
+        yield Row(what=f"{step} {what}", value=times[0] / seconds, unit="of a copy", target=target)
+
+
+def copying(x: Array, there: Array | None) -> Callable[[], object]:
+    """Return the copy of `x` into new memory, or to where there is some."""
+    if isinstance(x, np.ndarray):
+        return x.copy if there is None else partial(np.copyto, there, x)
+    return x.clone if there is None else partial(there.copy_, x)
+
+
+def pieces() -> Row:
+    """Copy a field of 0.25 degree in pieces of 16 rows, into new memory."""
+    x = np.random.default_rng(0).normal(size=(24, 45, 16 * 1440)).astype(np.float32)
+
+    def by_pieces() -> NDArray[np.float32]:
+        out = np.empty_like(x)
+        for i in np.ndindex(x.shape[:2]):
+            out[i] = x[i]
+        return out
+
+    whole, parts = together(x.copy, by_pieces)
+    return Row(what="0.25deg copied in pieces, new memory", value=whole / parts, unit="of a copy")
 
 
 def importing() -> Iterator[Row]:
@@ -192,24 +243,25 @@ def streaming(tokens: int) -> Iterator[Row]:
 
 
 def together(*calls: Callable[[], object]) -> list[float]:
-    """Return the best time of each call, taken in turns so that all see the same machine."""
-    best = [np.inf] * len(calls)
-    for _ in range(TURNS):
-        for i, call in enumerate(calls):
-            start = time.process_time()
-            call()
-            best[i] = min(best[i], time.process_time() - start)
-    return best
+    """Return the median time of each call, taken in turns so that all see the same machine."""
+    times = np.empty((TURNS, len(calls)))
+    for turn, i in np.ndindex(times.shape):
+        start = time.process_time()
+        kept = calls[i]()
+        times[turn, i] = time.process_time() - start
+        del kept  # giving memory back is not timed
+    return [float(median) for median in np.median(times, axis=0)]
 
 
-def write(path: Path, rows: list[Row]) -> None:
-    """Write a row for each measurement."""
+def write(path: Path, rows: list[Row], kept: list[dict[str, str]]) -> None:
+    """Write a row for each measurement, after those of an earlier run."""
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     record = {"machine": machine(), "versions": versions, "commit": commit()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*asdict(rows[0]), *record])
         writer.writeheader()
+        writer.writerows(kept)
         for row in rows:
             writer.writerow(asdict(row) | {"value": f"{row.value:.4g}"} | record)
 

@@ -45,7 +45,7 @@ from stormda.storm.prior import Storm
 from stormda.storm.prior_training import PRIOR, train_on_files
 from stormda.storm.real_observations import cells_of, match_variables, usable
 from stormda.storm.real_recipes import FileRecipe
-from stormda.storm.training import TrainingConfig
+from stormda.storm.training_config import TrainingConfig
 
 FIELDS = "grid/era5_waves_dutch_20171027-28.nc"
 TRACKS = "obs/altimetry_northsea_20171026-28.csv"

@@ -19,8 +19,10 @@ PUBLIC = sorted(
     path for path in SOURCES if path.name == "__init__.py" and "__all__" in path.read_text("utf-8")
 )
 
-LONG_FUNCTIONS: dict[str, str] = {}
-"""Functions of more than 48 lines, signature included, docstring not."""
+LONG_FUNCTIONS = {
+    "assimilation/cycling.py:cycle": "fourteen arguments, each explained, and an example",
+}
+"""Functions of more than 60 lines with their docstring, or of more than 48 without it."""
 
 COPIES = {
     "attention/block.py": "two mixers take the same fields of the configuration",
@@ -64,13 +66,13 @@ def lines_of(function: ast.FunctionDef) -> int:
 
 
 def test_functions_are_short() -> None:
-    lines = {
-        f"{short(path)}:{node.name}": lines_of(node)
-        for path, tree in TREES.items()
-        for node in functions(tree)
-    }
+    lines, whole = {}, {}
+    for path, tree in TREES.items():
+        for node in functions(tree):
+            lines[name := f"{short(path)}:{node.name}"] = lines_of(node)
+            whole[name] = node.end_lineno - node.lineno + 1
     assert median(lines.values()) <= 10
-    long = {name for name, n in lines.items() if n > 48}
+    long = {name for name in lines if lines[name] > 48 or whole[name] > 60}
     assert long == set(LONG_FUNCTIONS), "shorten it, or say why not; drop what is short again"
 
 

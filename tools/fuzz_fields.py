@@ -92,6 +92,8 @@ def check(original: Original, damage: Damage, path: Path) -> str:
     Raises:
         AssertionError: If values are wrong, or an error is not one of ours.
     """
+    # h5netcdf may leave a file open that it cannot read: a file over it would be read through that
+    path.unlink(missing_ok=True)
     path.write_bytes(damage.of(original.content))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

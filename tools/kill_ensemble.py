@@ -25,7 +25,7 @@ import numpy as np
 from stormda.grid import LatLonGrid
 from stormda.io import EnsembleParts, EnsembleZarr, FieldAxes, Region, read_ensemble, sha256
 
-MEMBERS, TIMES, ROWS, COLS = 4, 2, 48, 96
+MEMBERS, TIMES, ROWS, COLS = 4, 2, 256, 512
 GRID = LatLonGrid(np.linspace(-88, 88, ROWS), np.arange(COLS) * (360 / COLS))
 AXES = FieldAxes(
     times=np.array(["2000-01-01", "2000-01-02"], "M8[s]"), grid=GRID, members=np.arange(MEMBERS)

@@ -2,7 +2,8 @@
 
 Published scores are those of DAPPER's `Lorenz96/sakov2008.py` (its runs have 1000 cycles, and
 spread over seeds by a tenth), for the LETKF those of Bocquet (2011), figure 6, and for twelve
-steps between observations those of Sakov, Oliver and Bertino (2012), table 3.
+steps between observations those of Sakov, Oliver and Bertino (2012), table 3 (for the IEnKS with
+one step the file has no score).
 
 With twelve steps the iterations seldom converge within ten, and now and then a run loses the truth
 for some cycles: one seed of 600 cycles has given 0.49 and 0.60 in two runs of the same code,

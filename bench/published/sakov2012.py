@@ -1,6 +1,7 @@
 """Sakov, Oliver and Bertino (2012), Mon. Wea. Rev. 140, table 1: Lorenz-63, all observed.
 
-Published scores are those of DAPPER's `Lorenz63/sakov2012.py`.
+Published scores are those of DAPPER's `Lorenz63/sakov2012.py`. Single runs of
+800 cycles of the EnKF differ by a tenth to either side of the published error.
 """
 
 import torch

@@ -66,6 +66,26 @@ def guide(method, sigma, observation, x=None, transform=None):
     return method(gaussian(), noisy(sigma) if x is None else x, level, observation, {}, transform)
 
 
+def test_linearised_again_mmps_finds_the_most_likely_state() -> None:
+    """Where the operator bends, the first linearisation is not that of the answer."""
+    prior = GaussianPrior(torch.ones(1).double(), torch.eye(1).double())
+    seen = Observation(torch.tensor([8.0]).double(), lambda x: x**3, DiagonalError(0.1))
+    x, sigma = torch.ones(1, 1).double(), torch.tensor(1e3).double()  # all of the prior is left
+    method = mmps(tolerance=1e-12, max_iterations=5, linearizations=20)
+    found = method(prior, x, sigma, seen).x_hat.requires_grad_()
+    cost = (found - 1) ** 2 / 2 + (8 - found**3) ** 2 / 0.02
+    slope = torch.autograd.grad(cost.sum(), found)[0]
+    torch.testing.assert_close(slope, torch.zeros(1, 1).double(), rtol=0, atol=1e-3)
+    once = mmps(tolerance=1e-12, max_iterations=5)(prior, x, sigma, seen).x_hat
+    assert (once - found).abs().item() > 1
+
+
+def test_a_linear_operator_is_linearised_once_and_for_all() -> None:
+    once, again = (mmps(tolerance=1e-12, max_iterations=50, linearizations=k) for k in (1, 3))
+    seen = observed()
+    torch.testing.assert_close(guide(again, 1.0, seen).x_hat, guide(once, 1.0, seen).x_hat)
+
+
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_mmps_is_the_exact_posterior_mean_of_a_linear_gaussian(sigma) -> None:
     prior, seen, x = gaussian(), observed(), noisy(sigma)
@@ -291,6 +311,7 @@ def test_a_products_argument_is_left_alone() -> None:
     [
         (lambda: mmps(tolerance=0.0), "tolerance: expected a number in (0, 1), got 0.0"),
         (lambda: mmps(max_iterations=0), "max_iterations: expected a positive count, got 0"),
+        (lambda: mmps(linearizations=0), "linearizations: expected a positive count, got 0"),
         (
             lambda: mmps(prior_variance=-1.0),
             "prior_variance: expected positive numbers, got a minimum of -1",

@@ -530,16 +530,16 @@ from stormda.io import write_ensemble
 path, size = sys.argv[1], int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 try:
-    write_ensemble(path, {"x": np.ones((4, 2, 30, 40))}, attributes={"x": {"units": "K"}},
+    write_ensemble(path, {"x": np.ones((4, 2, 300, 400))}, attributes={"x": {"units": "K"}},
                    times=np.array(["2000-01-01", "2000-01-02"], "M8[s]"), overwrite=True,
-                   grid=LatLonGrid(np.arange(30.0), np.arange(40.0)))
+                   grid=LatLonGrid(np.arange(300.0) / 4, np.arange(400.0) / 4))
 except OSError as error:
     print(error.strerror)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of files are those of POSIX")
-@pytest.mark.parametrize("size", [0, 300, 8000, 20000])
+@pytest.mark.parametrize("size", [0, 300, 8000, 20000, 1_000_000, 3_500_000])
 def test_63_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, size):
     path = tmp_path / "a.nc"
     write_ensemble(path, {"x": np.zeros((2, 2, 3, 4))}, times=TIMES, grid=GRID,

@@ -92,6 +92,34 @@ def test_windows_beyond_what_a_pole_mirrors(stored):
 
 
 class TestGrids:
+    def test_tripolar_with_repeated_cells(self, write):
+        """Two columns round the seam and a row over the fold, as in files of NEMO."""
+        turn = 2 * np.pi / 24 * np.arange(26)
+        out = 2 * np.pi / 24 * (np.arange(8, -2, -1) + 0.5)
+        z = np.cosh(out[:, None] + 1j * turn)
+        lat, lon = 90 - 2 * np.degrees(np.arctan(0.2 * np.abs(z))), np.degrees(np.angle(z))
+        north, east = {"units": "degrees_north"}, {"units": "degrees_east"}
+        path = write(
+            {
+                "nav_lat": (("y", "x"), lat, north),
+                "nav_lon": (("y", "x"), lon, east),
+                "a": (("y", "x"), numbered(10, 26), {"units": "K"}),
+            }
+        )
+        message = (
+            f"^{path}: left out the last 1 of 10 rows and 2 of 26 columns, which repeat others$"
+        )
+        with pytest.warns(UserWarning, match=message):
+            store = open_store(path)
+        assert store.grid == CurvilinearGrid(lat[:9, :24], lon[:9, :24])
+        assert store.grid.fold is not None
+        assert_array_equal(store.read("a")[0][0], numbered(10, 26)[:9, :24])
+        tile = (slice(5, 9), slice(20, 26))
+        assert_array_equal(
+            store.read("a", tile=tile)[0][0],
+            numbered(10, 26)[5:9, [20, 21, 22, 23, 0, 1]],
+        )
+
     def test_curvilinear(self, write):
         lat, lon = np.meshgrid(np.arange(40.0, 43), np.arange(0.0, 4), indexing="ij")
         north, east = {"units": "degrees_north"}, {"units": "degrees_east"}

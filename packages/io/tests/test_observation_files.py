@@ -9,9 +9,11 @@ from stormda.io import (
     ColumnMapping,
     Quality,
     Quantity,
+    VariableNotFound,
     observation_table,
     read_observations,
     read_provenance,
+    write_ioda,
     write_observations,
 )
 from stormda.io.observations import COLUMNS
@@ -403,3 +405,19 @@ def test_the_file_must_be_there(tmp_path):
         FileNotFoundError, match=r"obs\.csv: expected a file, got a path that does not exist$"
     ):
         read_observations(tmp_path / "obs.csv")
+
+
+def test_a_variable_that_is_not_there_says_what_is(tmp_path):
+    """The same error from every kind of file, with the names to choose from."""
+    table = observation_table(
+        time="2020-10-01", lat=[55.0] * 2, lon=[-77.0] * 2, value=[277.0, 3.0], error=1.0,
+        variable=["temperature", "speed"], units={"temperature": "K", "speed": "m s-1"},
+    )  # fmt: skip
+    write_ioda(tmp_path / "ioda.nc", table)
+    write_observations(tmp_path / "points.nc", table)
+    text = "time,lat,lon,temperature,speed\n2020-10-01,55,-77,277,3\n"
+    (tmp_path / "points.csv").write_text(text)
+    for name in ("ioda.nc", "points.nc", "points.csv"):
+        with pytest.raises(VariableNotFound, match=r"got 'swh'$") as refused:
+            read_observations(tmp_path / name, variable=["speed", "swh"])
+        assert sorted(refused.value.available) == ["speed", "temperature"], name

@@ -14,7 +14,7 @@ from stormda.storm.files import Split
 from stormda.storm.prior import Storm
 from stormda.storm.prior_training import train_on_files
 from stormda.storm.real_recipes import FileRecipe
-from stormda.storm.training import TrainingConfig
+from stormda.storm.training_config import TrainingConfig
 
 HOURS = np.datetime64("2020-01-01T00", "s") + 3600 * np.arange(40)
 

@@ -24,7 +24,11 @@ from stormda.storm import (
 )
 from stormda.storm.ensemble_share import EnsembleShare
 from stormda.storm.field_share import FieldShare
+from stormda.storm.files import Split
+from stormda.storm.prior_training import fit_prior
+from stormda.storm.real_recipes import small
 from stormda.storm.training_mesh import MESH_AXES, take_up
+from stormda.storm.trial import TrialConfig
 
 
 class Of(SelfComm):
@@ -116,6 +120,13 @@ def test_sharded_parameters_want_a_tile_for_every_rank() -> None:
         StormNetwork(config, plane, mesh=on_paper(shard=2))
     with pytest.raises(ValueError, match=r"like the tiles \(2, 2\), got \(2, 1\)$"):
         StormNetwork(config, plane, mesh=on_paper(lat=2))
+
+
+def test_no_trials_with_sharded_parameters(tmp_path: Path) -> None:
+    tried = replace(small(("a",)), split=Split(validation_hours=6.0), trial=TrialConfig(every=10))
+    cpu = torch.device("cpu")
+    with pytest.raises(ValueError, match=r"^trial.every: expected 0 where ranks shard"):
+        fit_prior(tried, None, tmp_path, device=cpu, mesh=on_paper(shard=2))
 
 
 def test_no_process_is_without_a_member() -> None:

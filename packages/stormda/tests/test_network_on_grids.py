@@ -18,7 +18,8 @@ from stormda.storm.normalization import Normalization
 from stormda.storm.objective import Batch, denoising_loss, total_variation
 from stormda.storm.prior import Storm
 from stormda.storm.token_layout import has_poles
-from stormda.storm.training import Trainer, TrainingConfig
+from stormda.storm.training import Trainer
+from stormda.storm.training_config import TrainingConfig
 
 CONFIG = StormConfig(
     variables=("u", "h"), width=16, heads=2, encoder_depth=1, depth=1, patch=(2, 2)

@@ -34,7 +34,7 @@ from stormda.storm.sphere.training import (
     move_on_sphere,
     train_sphere,
 )
-from stormda.storm.training import TrainingConfig
+from stormda.storm.training_config import TrainingConfig
 from stormda.storm.twin.archive import Archive, ArchiveConfig
 from stormda.storm.twin.ensemble_filter import EnsembleSettings
 

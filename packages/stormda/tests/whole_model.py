@@ -52,7 +52,16 @@ MESHES = [
     {"lat": 4},
 ]
 ONE = torch.ones(1, 1, 1, dtype=torch.float64)
-TRAINING = TrainingConfig(steps=3, batch=5, warmup=1, checkpoint_every=2, seed=5, passes=2)
+TRAINING = TrainingConfig(
+    steps=3,
+    batch=5,
+    warmup=1,
+    checkpoint_every=2,
+    seed=5,
+    passes=2,
+    area_weights=True,
+    variable_weights=(1.0, 2.0),
+)
 
 
 @dataclass(frozen=True)

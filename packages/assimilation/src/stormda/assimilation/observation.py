@@ -54,3 +54,7 @@ class Observation:
     def innovation(self, predicted: Tensor) -> Tensor:
         """Return `y - predicted` with shape `(m, p)`, in the data type of the prediction."""
         return self.y.to(predicted) - predicted
+
+    def log_likelihood(self, predicted: Tensor) -> Tensor:
+        """Return `log p(y | x)` up to a constant, with shape `(m,)`, of predictions `(m, p)`."""
+        return self.error.log_prob(self.innovation(predicted))

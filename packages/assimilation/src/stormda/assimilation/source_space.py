@@ -60,7 +60,7 @@ def source_mala(
         observation: What was observed.
         members: How many chains.
         generator: Source of all noise.
-        iterations: How many moves; the first half adapts the step and is the warm-up.
+        iterations: How many moves, of which the first half adapts the step.
         step: The step to start from.
         sampler: A deterministic sampler; its cost is paid in every move.
         context: The denoiser's keyword arguments.
@@ -87,16 +87,12 @@ def source_mala(
             prior.shape, members=range(members), step=index, dtype=prior.dtype, device=prior.device
         )
 
-    def flow(z: Tensor) -> Tensor:
-        return sampler(lambda x, sigma: prior(x, sigma, **(context or {})), lambda _: z)
-
     def log_posterior(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z = z.detach().requires_grad_()
         with torch.enable_grad():
-            x = flow(z)
+            x = sampler(lambda noisy, s: prior(noisy, s, **(context or {})), lambda _: z)
             seen = observation.operator(x if transform is None else transform(x))
-            fit = observation.error.log_prob(observation.innovation(seen))
-            density = fit - z.square().flatten(1).sum(-1) / 2
+            density = observation.log_likelihood(seen) - z.square().flatten(1).sum(-1) / 2
             slope = torch.autograd.grad(density.sum(), z)[0]
         return density.detach(), slope, x.detach()
 

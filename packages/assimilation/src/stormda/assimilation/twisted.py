@@ -40,11 +40,10 @@ def twisted_smc(
     transform: Operator | None = None,
     share: float = 0.5,
 ) -> Particles:
-    """Draw weighted states, given observations.
+    """Draw weighted states, with shape `(particles, *prior.shape)`, given observations.
 
-    Source: Wu et al. (2023), Practical and asymptotically exact conditional sampling in diffusion
-    models, algorithm 1, https://arxiv.org/abs/2306.17775, with the moment-matching likelihood of
-    Rozet et al. (2024) as the twisting function.
+    Source: Wu et al. (2023), algorithm 1, https://arxiv.org/abs/2306.17775, with the
+    moment-matching likelihood of Rozet et al. (2024) as the twisting function.
 
     Args:
         prior: The denoiser.
@@ -56,9 +55,6 @@ def twisted_smc(
         transform: Takes the denoiser's states to those that the operator observes.
         share: Resample below this share of effective particles.
 
-    Returns:
-        The particles, with states `(particles, *prior.shape)`.
-
     Raises:
         ValueError: If there are fewer than two particles.
 
@@ -67,9 +63,8 @@ def twisted_smc(
         >>> prior = GaussianPrior(torch.zeros(1), torch.eye(1))
         >>> seen = Observation(torch.tensor([2.0]), lambda x: x, DiagonalError(1.0))
         >>> g = torch.Generator().manual_seed(0)
-        >>> drawn = twisted_smc(
-        ...     prior, seen, particles=4000, generator=g, schedule=Schedule(steps=300)
-        ... )
+        >>> fine = Schedule(steps=300)
+        >>> drawn = twisted_smc(prior, seen, particles=4000, generator=g, schedule=fine)
         >>> round(drawn.mean.item(), 1)
         1.0
     """
@@ -86,12 +81,12 @@ def twisted_smc(
     cloud = weigh(equal_particles(x), twist.log_psi)
     for now, then in pairwise(sigmas):
         kept, twist = _resample(cloud, twist, generator, share)
-        moved, log_ratio = _propose(kept.states, twist, now, then, generator)
-        before, twist = twist.log_psi, look(moved, then)
-        cloud = weigh(Particles(moved, kept.log_weights), log_ratio + twist.log_psi - before)
-    seen = observation.operator(twist.guided if transform is None else transform(twist.guided))
-    fit = observation.error.log_prob(observation.innovation(seen))
-    return weigh(Particles(twist.guided, cloud.log_weights), fit - twist.log_psi)
+        moved = _propose(kept, twist, now, then, generator)
+        twist = look(moved.states, then)
+        cloud = weigh(moved, twist.log_psi)
+    x = twist.guided
+    seen = observation.operator(x if transform is None else transform(x))
+    return weigh(Particles(x, cloud.log_weights), observation.log_likelihood(seen) - twist.log_psi)
 
 
 class _Twist(NamedTuple):
@@ -112,15 +107,16 @@ def _resample(
 
 
 def _propose(
-    x: Tensor, twist: _Twist, now: float, then: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Step about the guided mean, and return also `log p - log q` of the step."""
+    cloud: Particles, twist: _Twist, now: float, then: float, generator: torch.Generator
+) -> Particles:
+    """Step about the guided mean, and weigh by `p / q` of the step over the twist before it."""
     ratio = (then / now) ** 2
     variance = then**2 * (1 - ratio)
-    kick = sqrt(variance) * white_noise(x, generator)
-    moved = twist.guided + ratio * (x - twist.guided) + kick
+    kick = sqrt(variance) * white_noise(cloud.states, generator)
+    moved = twist.guided + ratio * (cloud.states - twist.guided) + kick
     shift = (1 - ratio) * (twist.guided - twist.x_hat)
-    return moved, -(shift * (2 * kick + shift)).flatten(1).sum(-1) / (2 * variance)
+    log_ratio = -(shift * (2 * kick + shift)).flatten(1).sum(-1) / (2 * variance)
+    return weigh(Particles(moved, cloud.log_weights), log_ratio - twist.log_psi)
 
 
 def _twist(

@@ -13,6 +13,7 @@ from stormda.grid.encoding import (
     sphere_features,
     time_features,
 )
+from stormda.grid.fold import Fold, unique_cells
 from stormda.grid.grid_mapping import projection_from_mapping
 from stormda.grid.healpix import HealpixGrid, Order
 from stormda.grid.healpix_tiles import HealpixTiles
@@ -39,6 +40,7 @@ __all__ = [
     "Cells",
     "Coordinate",
     "CurvilinearGrid",
+    "Fold",
     "Grid",
     "HealpixGrid",
     "HealpixTiles",
@@ -83,5 +85,6 @@ __all__ = [
     "regridding",
     "sphere_features",
     "time_features",
+    "unique_cells",
     "unique_columns",
 ]

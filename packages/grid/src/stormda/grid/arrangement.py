@@ -1,7 +1,8 @@
 """How the cells of a grid are laid out so that every patch is one axis of an array.
 
 A `Lattice` is padded to whole rectangles: round the seam where it is periodic, over the pole
-(turned by 180 degrees, vectors with the other sign) where it ends at one, and mirrored at walls.
+(turned by 180 degrees, vectors with the other sign) where it ends at one, over a fold to the cells
+that face it, and mirrored at walls.
 `Cells` are put in the order of their curve and the last run is filled up with its last cell.
 """
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from stormda.grid.arrays import Array, Sliceable, concatenate, cut, gather, negate, take_range
 from stormda.grid.axis import Border, Floats, Ints, resolve
+from stormda.grid.fold import fold_of, row_borders
 from stormda.grid.protocol import Cells, Grid, Lattice, is_lattice, is_list
 from stormda.grid.sphere import angles, unit_vectors
 
@@ -104,8 +106,8 @@ class Rectangles:
 
     def __post_init__(self) -> None:
         """Plan the padding once and for all calls."""
-        (rows, cols), (borders_y, borders_x) = self.grid.shape, self.grid.borders
-        below, turned, _ = resolve(range(rows, self.padded_shape[0]), rows, borders_y)
+        (rows, cols), borders_x = self.grid.shape, self.grid.borders[1]
+        below, turned, _ = resolve(range(rows, self.padded_shape[0]), rows, row_borders(self.grid))
         beside, _, _ = resolve(range(cols, self.padded_shape[1]), cols, borders_x)
         pairs = tuple(zip(below.tolist(), turned.tolist(), strict=True))
         object.__setattr__(self, "_below", pairs)
@@ -138,7 +140,7 @@ class Rectangles:
         pieces = [x]
         for row, over_pole in self._below:
             piece = cut(x, -2, row, row + 1)
-            pieces.append(turn(piece, vectors) if over_pole else piece)
+            pieces.append(self._turned(piece, vectors) if over_pole else piece)
         return self._beside_padded(concatenate(pieces, -2))
 
     def band(
@@ -149,22 +151,12 @@ class Rectangles:
         pieces = [np.asarray(x[frames, :, first * py : min(last * py, rows)])]
         for row, over_pole in self._below if last * py > rows else ():
             piece = np.asarray(x[frames, :, row : row + 1])
-            pieces.append(turn(piece, vectors) if over_pole else piece)
-        return self._beside_padded(np.concatenate(pieces, -2))
+            pieces.append(self._turned(piece, vectors) if over_pole else piece)
+        return self._beside_padded(concatenate(pieces, -2))
 
-    @property
-    def only_below(self) -> bool:
-        """Whether fields are padded, and below alone."""
-        return bool(self._below) and not self._beside and self.token_shape[0] > 1
-
-    def bands(self, x: NDArray[Any], vectors: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the whole rows of patches of fields that are padded below, and the last one."""
-        whole = (self.token_shape[0] - 1) * self.patch[0]
-        pieces = [x[..., whole:, :]]
-        for row, over_pole in self._below:
-            piece = x[..., row : row + 1, :]
-            pieces.append(turn(piece, vectors) if over_pole else piece)
-        return x[..., :whole, :], np.concatenate(pieces, -2)
+    def _turned(self, row: Array, vectors: Sequence[int]) -> Array:
+        fold = fold_of(self.grid)
+        return turn(row, vectors) if fold is None else fold.row(row, vectors)
 
     def _beside_padded(self, x: Array) -> Array:
         pieces = [x]
@@ -199,14 +191,18 @@ class Rectangles:
 
     def neighbours(self) -> Ints:
         """Return the tokens of the 3 x 3 square around each, row by row (n, 8)."""
-        rows, cols = self.token_shape
-        borders_y, borders_x = self.grid.borders
+        (rows, cols), fold = self.token_shape, fold_of(self.grid)
         around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j])
         row = np.arange(rows)[:, None, None] + around[:, 0]
         col = np.arange(cols)[None, :, None] + around[:, 1]
-        row, turned, inside_y = resolve(row, rows, _between_tokens(borders_y))
-        col, _, inside_x = resolve(col + turned * (cols // 2), cols, borders_x)
-        return np.where(inside_y & inside_x, row * cols + col, -1).reshape(-1, len(around))
+        row, turned, inside_y = resolve(row, rows, _between_tokens(row_borders(self.grid)))
+        there = col + cols // 2
+        if fold is not None:
+            there = fold.of_tokens(cols, self.patch[1]).facing(col)
+        col, _, inside_x = resolve(np.where(turned, there, col), cols, self.grid.borders[1])
+        table = np.where(inside_y & inside_x, row * cols + col, -1).reshape(-1, len(around))
+        itself = np.arange(len(table))[:, None]  # at the end of a fold
+        return table if fold is None else np.where(table == itself, -1, table)
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,45 @@ class Sliceable(Protocol):
         """Return a part of it, by slices, and on lists by one array of increasing numbers."""
 
 
+def in_memory(x: Array) -> NDArray[Any] | None:
+    """Return the array whose memory NumPy may read for torch; None if only torch may.
+
+    That is so on other devices, in precisions that NumPy does not know, and wherever torch has to
+    see what is done: for gradients, in its transforms, and while it compiles.
+
+    Examples:
+        >>> in_memory(np.ones(2))
+        array([1., 1.])
+    """
+    if isinstance(x, np.ndarray):
+        return x
+    if not hasattr(x, "index_select"):
+        return None
+    import torch
+    from torch.autograd.forward_ad import unpack_dual
+
+    if torch.compiler.is_compiling() or unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
+        return None
+    try:
+        return x.numpy()
+    except (RuntimeError, TypeError):
+        return None
+
+
+def as_kind(values: NDArray[Any], like: Array) -> Array:
+    """Return an array of NumPy's as one of the kind of `like`, in the same memory.
+
+    Examples:
+        >>> as_kind(np.ones(2), like=np.zeros(3))
+        array([1., 1.])
+    """
+    if isinstance(like, np.ndarray):
+        return values
+    import torch
+
+    return torch.from_numpy(values)
+
+
 def concatenate(pieces: Sequence[Array], axis: int) -> Array:
     """Join arrays along one axis.
 

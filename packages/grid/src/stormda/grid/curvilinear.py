@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from stormda.grid.axis import Border, Floats
 from stormda.grid.cells import sphere_coordinates
 from stormda.grid.encoding import SCALES, sphere_features
+from stormda.grid.fold import Fold, closes, find_fold, unique
 from stormda.grid.polygons import polygon_area
 from stormda.grid.projected import quads
 from stormda.grid.protocol import Coordinate
@@ -29,8 +30,10 @@ class CurvilinearGrid:
     """Rows and columns of cells at any latitudes and longitudes.
 
     Columns close on themselves if the step from the last to the first is like the others. Beyond
-    the first and last row there is nothing; over the northern fold of a tripolar grid fields are
-    not continued.
+    the first and last row there is nothing, unless the cells of one of them face each other, as
+    those of the last row of a tripolar ocean do: then fields go on over this `fold`. A row on the
+    fold holds its cells twice; each has half of the area. Rows and columns that files repeat
+    beyond that are refused, as the cyclic column of a `LatLonGrid` is.
 
     Args:
         lat: Latitudes (rows, cols) [degrees_north].
@@ -40,8 +43,8 @@ class CurvilinearGrid:
             centres.
 
     Raises:
-        ValueError: Shapes differ, there are fewer than two rows or columns, or a coordinate is not
-            finite or out of range.
+        ValueError: Shapes differ, there are fewer than two rows or columns, a coordinate is not
+            finite or out of range, or rows or columns come twice, as a whole or in part.
 
     Examples:
         >>> lat, lon = np.meshgrid(np.arange(40.0, 50), np.arange(0.0, 12), indexing="ij")
@@ -59,6 +62,9 @@ class CurvilinearGrid:
     corners: tuple[Floats, Floats] | None
     """Latitudes and longitudes of the corners (rows, cols, 4), if given."""
 
+    fold: Fold | None
+    """Over which row, and between which columns, fields go on where it folds; None for nowhere."""
+
     def __init__(
         self,
         lat: ArrayLike,
@@ -75,6 +81,15 @@ class CurvilinearGrid:
         object.__setattr__(self, "lon", east)
         given = None if corners is None else _checked_corners(corners, north.shape)
         object.__setattr__(self, "corners", given)
+        rows, cols = unique(self._centres)
+        repeated = self.shape[0] - (rows.stop - rows.start), self.shape[1] - cols.stop
+        if any(repeated):
+            raise ValueError(
+                f"lat, lon: expected every cell once, got {repeated[0]} rows and {repeated[1]} "
+                "columns that repeat others: take `unique_cells(lat, lon)` of the coordinates and "
+                "of the fields"
+            )
+        object.__setattr__(self, "fold", find_fold(self._centres) if self.periodic[1] else None)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -89,14 +104,11 @@ class CurvilinearGrid:
     @cached_property
     def periodic(self) -> tuple[bool, bool]:
         """Whether rows (never) and columns close on themselves."""
-        steps = np.linalg.norm(np.diff(self._centres, axis=1), axis=-1)
-        seam = np.linalg.norm(self._centres[:, 0] - self._centres[:, -1], axis=-1)
-        ratio = np.median(seam / np.maximum(np.median(steps, axis=1), 1e-12))
-        return False, bool(0.5 < ratio < 1.5)
+        return False, closes(self._centres)
 
     @property
     def borders(self) -> tuple[tuple[Border, Border], tuple[Border, Border]]:
-        """How rows and columns go on beyond the grid."""
+        """How rows and columns go on beyond the grid; a `fold` is a wall to who does not ask."""
         along = Border.WRAP if self.periodic[1] else Border.WALL
         return (Border.WALL, Border.WALL), (along, along)
 
@@ -110,7 +122,7 @@ class CurvilinearGrid:
         """The share of the whole sphere of each cell (rows, cols), a polygon."""
         if self.corners is not None:
             return polygon_area(unit_vectors(*self.corners))
-        return polygon_area(quads(_corners_amid(self._centres, self.periodic[1])))
+        return polygon_area(quads(_corners_amid(self._centres, self.periodic[1], self.fold)))
 
     @property
     def coordinates(self) -> dict[str, Coordinate]:
@@ -120,22 +132,26 @@ class CurvilinearGrid:
     def position(self, first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
         """Return the fractional row and column of points at latitude and longitude."""
         points = unit_vectors(np.asarray(first, np.float64), np.asarray(second, np.float64))
+        centres, before = self._folded
         row, col = locate_in_quads(
-            self._tree, self._centres, points.reshape(-1, 3), self.periodic[1]
+            self._tree, centres, points.reshape(-1, 3), self.periodic[1], before
         )
+        if before:  # what is nowhere must not be taken for a place over the fold
+            row = np.where(col < 0, self.shape[0], row)
         return row.reshape(points.shape[:-1]), col.reshape(points.shape[:-1])
 
     def place(self, row: ArrayLike, col: ArrayLike) -> tuple[Floats, Floats]:
         """Return latitude and longitude at fractional rows and columns, clipped to the grid."""
-        rows, cols = self.shape
+        centres, before = self._folded
+        rows, cols = centres.shape[:2]
         r, c = np.broadcast_arrays(np.asarray(row, np.float64), np.asarray(col, np.float64))
-        r = np.clip(r, 0, rows - 1)
+        r = np.clip(r + before, 0, rows - 1)
         c = np.mod(c, cols) if self.periodic[1] else np.clip(c, 0, cols - 1)
         i, j = (np.minimum(np.floor(v).astype(np.int64), n) for v, n in ((r, rows - 2), (c, cols)))
         j = j if self.periodic[1] else np.minimum(j, cols - 2)
         s, t, after = (r - i)[..., None], (c - j)[..., None], (j + 1) % cols
-        low = (1 - t) * self._centres[i, j] + t * self._centres[i, after]
-        high = (1 - t) * self._centres[i + 1, j] + t * self._centres[i + 1, after]
+        low = (1 - t) * centres[i, j] + t * centres[i, after]
+        high = (1 - t) * centres[i + 1, j] + t * centres[i + 1, after]
         return angles((1 - s) * low + s * high)
 
     def encode(
@@ -184,6 +200,17 @@ class CurvilinearGrid:
         return unit_vectors(self.lat, self.lon)
 
     @cached_property
+    def _folded(self) -> tuple[Floats, int]:
+        """The centres with those of the row over the fold, and how many rows come before."""
+        if self.fold is None or self.fold.in_row:
+            return self._centres, 0
+        over = self._centres[
+            0 if self.fold.first else -1, self.fold.facing(np.arange(self.shape[1]))
+        ]
+        parts = [over[None], self._centres] if self.fold.first else [self._centres, over[None]]
+        return np.concatenate(parts), int(self.fold.first)
+
+    @cached_property
     def _tree(self) -> "cKDTree":
         from scipy.spatial import cKDTree  # only a search needs it, and it takes long to import
 
@@ -209,12 +236,16 @@ def _checked_corners(
     return lat, lon
 
 
-def _corners_amid(centres: Floats, wraps: bool) -> Floats:
+def _corners_amid(centres: Floats, wraps: bool, fold: Fold | None) -> Floats:
     """Return corners (rows + 1, cols + 1, 3) amid centres, beyond borders by extrapolation."""
     wide = (
         np.concatenate([centres[:, -1:], centres, centres[:, :1]], 1) if wraps else _wider(centres)
     )
     tall = np.swapaxes(_wider(np.swapaxes(wide, 0, 1)), 0, 1)
+    if fold is not None:  # a row on the fold ends there
+        end = 0 if fold.first else -1
+        facing = fold.facing(np.arange(-1, fold.columns + 1))
+        tall[end] = wide[end] if fold.in_row else centres[end, facing]
     amid = tall[:-1, :-1] + tall[:-1, 1:] + tall[1:, :-1] + tall[1:, 1:]
     return np.asarray(amid / np.linalg.norm(amid, axis=-1, keepdims=True))
 

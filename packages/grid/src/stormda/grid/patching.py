@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormda.grid.arrangement import Arrangement, Rectangles, arrange
-from stormda.grid.arrays import Array, Sliceable, rearrange
+from stormda.grid.arrays import Array, Sliceable, as_kind, in_memory, rearrange
 from stormda.grid.axis import Floats, Ints
-from stormda.grid.moving import into_rectangles, move, out_of_rectangles
+from stormda.grid.moving import cut_fields, join_fields, move
 from stormda.grid.protocol import Grid
 
 
@@ -91,7 +91,9 @@ class Patching:
             raise ValueError(f"frames: expected a multiple of {self.frames}, got {frames}")
         return frames // self.frames * math.prod(self.token_shape)
 
-    def patchify(self, x: Array, vectors: Sequence[int] = ()) -> Array:
+    def patchify(
+        self, x: Array, vectors: Sequence[int] = (), *, out: Array | None = None
+    ) -> Array:
         """Cut a field into tokens.
 
         Args:
@@ -99,13 +101,15 @@ class Patching:
                 sliced, reshaped and transposed as NumPy's arrays are, such as dask's.
             vectors: The variables, by number, that are components of horizontal vectors, such as
                 both wind components: seen from over the pole they change sign.
+            out: Where the tokens go, contiguous; by default into new memory, which takes a system
+                about as long to give as the tokens to cut.
 
         Returns:
             Tokens (*batch, n, frames * variable * cells of a patch).
 
         Raises:
             ValueError: `x` has too few dimensions, is not on this grid, or its frames are no
-                multiple of the frames of a token.
+                multiple of the frames of a token; or `out` is not what is returned without it.
         """
         space = len(self.grid.shape)
         if x.ndim < space + 2:
@@ -115,13 +119,32 @@ class Patching:
                 f"got shape {tuple(x.shape)}"
             )
         self.tokens(x.shape[-space - 2])
-        a = self.arrangement
-        if isinstance(x, np.ndarray) and isinstance(a, Rectangles) and a.only_below:
-            self._check(x)
-            main, last = a.bands(x, vectors)
-            return into_rectangles(main, last, self.frames, a.patch)
-        pattern = f"... (t f) v {a.field} -> ... (t {a.token}) (f v {a.cell})"
-        return _moved(self.pad(x, vectors), pattern, a, {"f": self.frames} | a.sizes)
+        self._check(x)
+        if isinstance(x, np.ma.MaskedArray):
+            values, mask = self.patchify(x.data, vectors), self.patchify(np.ma.getmaskarray(x))
+            return _put(np.ma.array(values, mask=mask), out)
+        a, array = self.arrangement, in_memory(x)
+        if array is None or not isinstance(a, Rectangles):
+            pattern = f"... (t f) v {a.field} -> ... (t {a.token}) (f v {a.cell})"
+            sizes = {"f": self.frames} | a.sizes
+            return _put(_moved(self.pad(x, vectors), pattern, a, sizes), out)
+        tokens = self._cut(array, a, vectors, out)
+        return as_kind(tokens, x) if out is None else out
+
+    def _cut(
+        self, x: NDArray[Any], a: Rectangles, vectors: Sequence[int], out: Array | None
+    ) -> NDArray[Any]:
+        """Cut a field in memory into tokens: rectangles of it."""
+        depth = x.shape[-3] * self.frames * math.prod(a.patch)
+        n = x.shape[-4] // self.frames * math.prod(a.token_shape)
+        tokens = _memory(out, (*x.shape[:-4], n, depth), x.dtype)
+        cut_fields(
+            lambda batch, t, rows: a.band(x[batch], t, rows.start, rows.stop, vectors),
+            self.frames,
+            a.patch,
+            tokens.reshape(*x.shape[:-4], -1, *a.token_shape, depth),
+        )
+        return tokens
 
     def read(
         self, x: Sliceable, start: int, stop: int, vectors: Sequence[int] = ()
@@ -174,19 +197,31 @@ class Patching:
         a = self.arrangement
         frames = slice(t * self.frames, (t + 1) * self.frames)
         band = a.band(x, frames, first, last, vectors)
-        return rearrange(band, f"f v {a.field} -> ({a.token}) (f v {a.cell})", **a.sizes)
+        if not isinstance(a, Rectangles):
+            return rearrange(band, f"f v {a.field} -> ({a.token}) (f v {a.cell})", **a.sizes)
+        n, py, (_, cols) = last - first, a.patch[0], a.token_shape
+        tokens = np.empty((1, n, cols, band.size // (n * cols)), band.dtype)
+        cut_fields(
+            lambda _, t, rows: band[t, :, rows.start * py : rows.stop * py],
+            self.frames,
+            a.patch,
+            tokens,
+        )
+        return tokens.reshape(n * cols, -1)
 
-    def unpatchify(self, tokens: Array) -> Array:
+    def unpatchify(self, tokens: Array, *, out: Array | None = None) -> Array:
         """Put tokens together to a field: the inverse of `patchify`.
 
         Args:
             tokens: Tokens (*batch, n, frames * variable * cells of a patch).
+            out: Where the fields go, contiguous; by default into new memory.
 
         Returns:
             Fields (*batch, time, variable, *grid.shape), with as many frames as the tokens make.
 
         Raises:
-            ValueError: The tokens are not of this grid and patch.
+            ValueError: The tokens are not of this grid and patch, or `out` is not what is returned
+                without it.
         """
         n, cell = self.tokens(), self.frames * math.prod(self.patch)
         if tokens.ndim < 2 or tokens.shape[-2] % n or tokens.shape[-1] % cell:
@@ -194,13 +229,24 @@ class Patching:
                 f"tokens: expected dimensions (*batch, a multiple of {n}, a multiple of {cell}), "
                 f"got shape {tuple(tokens.shape)}"
             )
-        a = self.arrangement
-        if isinstance(tokens, np.ndarray) and isinstance(a, Rectangles):
-            rows, cols = self.token_shape
-            return self.crop(out_of_rectangles(tokens, self.frames, (rows, cols), a.patch))
-        pattern = f"... (t {a.token}) (f v {a.cell}) -> ... (t f) v {a.field}"
-        sizes = a.sizes | dict(zip(a.token.split(), self.token_shape, strict=True))
-        return self.crop(_moved(tokens, pattern, a, {"f": self.frames} | sizes))
+        a, array = self.arrangement, in_memory(tokens)
+        if isinstance(tokens, np.ma.MaskedArray):
+            parts = self.unpatchify(tokens.data), self.unpatchify(np.ma.getmaskarray(tokens))
+            return _put(np.ma.array(parts[0], mask=parts[1]), out)
+        if array is None or not isinstance(a, Rectangles):
+            pattern = f"... (t {a.token}) (f v {a.cell}) -> ... (t f) v {a.field}"
+            sizes = a.sizes | dict(zip(a.token.split(), self.token_shape, strict=True))
+            return _put(self.crop(_moved(tokens, pattern, a, {"f": self.frames} | sizes)), out)
+        *lead, many, depth = array.shape
+        shape: tuple[int, ...] = *lead, many // n * self.frames, depth // cell, *self.grid.shape
+        parted = array.reshape(*lead, many // n, *a.token_shape, depth)
+        if a.padded_shape[1] > shape[-1]:  # whole rows of patches, which are cut off then
+            fields = np.empty((*shape[:-1], a.padded_shape[1]), array.dtype)
+            join_fields(parted, self.frames, a.patch, fields)
+            return _put(as_kind(fields[..., : shape[-1]], tokens), out)
+        fields = _memory(out, shape, array.dtype)
+        join_fields(parted, self.frames, a.patch, fields)
+        return as_kind(fields, tokens) if out is None else out
 
     def pad(self, x: Array, vectors: Sequence[int] = ()) -> Array:
         """Lay out a field for patches, continued up to a multiple of the patch.
@@ -244,6 +290,30 @@ class Patching:
             array([7, 4, 5, 3, 1, 7, 4, 5])
         """
         return self.arrangement.neighbours()
+
+
+def _memory(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return what to write to: the memory of `out`, or new."""
+    if out is None:
+        return np.empty(shape, dtype)
+    memory = in_memory(out)
+    if memory is None or memory.dtype != dtype or not memory.flags.c_contiguous:
+        strided = memory is not None and not memory.flags.c_contiguous
+        what = f"{out.dtype} that is not contiguous" if strided else out.dtype
+        raise ValueError(f"out: expected contiguous {dtype} in memory, got {what}")
+    if memory.shape != shape:
+        raise ValueError(f"out: expected shape {shape}, got {memory.shape}")
+    return memory
+
+
+def _put(values: Array, out: Array | None) -> Array:
+    """Return `values`, or `out` filled with them."""
+    if out is None:
+        return values
+    if tuple(out.shape) != tuple(values.shape):
+        raise ValueError(f"out: expected shape {tuple(values.shape)}, got {tuple(out.shape)}")
+    out[...] = values
+    return out
 
 
 def _moved(x: Array, pattern: str, arrangement: Arrangement, sizes: dict[str, int]) -> Array:

@@ -28,36 +28,55 @@ CONVERGED = 1e-9
 STEPS = 8
 """Newton steps; the error is squared by each, from a tenth of a cell."""
 
+MORE_STEPS = 40
+"""Steps where these do not suffice: at the ends of a fold the error is only halved by each."""
+
+ON = 1e-9
+"""How far from a centre a point still lies on it, whatever the quadrilaterals [radians]."""
+
 
 def locate_in_quads(
-    tree: cKDTree, centres: Floats, points: Floats, wraps: bool
+    tree: cKDTree, centres: Floats, points: Floats, wraps: bool, before: int = 0
 ) -> tuple[Floats, Floats]:
     """Return the fractional row and column of points among centres.
 
     Args:
-        tree: Of the centres, row by row.
+        tree: Of the centres, row by row, without the rows that come before or are over a fold.
         centres: Cell centres (rows, cols, 3) as unit vectors.
         points: Points (m, 3) as unit vectors.
         wraps: Whether the last column is followed by the first.
+        before: The rows of `centres` that come before those of the tree; they count as -1, ...
 
     Returns:
         Rows and columns (m,); half a cell beyond a border at most, and -1 further outside.
     """
+    row, col = _search(tree, centres, points, wraps, before, STEPS)
+    lost = np.flatnonzero(col < 0)
+    row[lost], col[lost] = _search(tree, centres, points[lost], wraps, before, MORE_STEPS)
+    return row, col
+
+
+def _search(
+    tree: cKDTree, centres: Floats, points: Floats, wraps: bool, before: int, steps: int
+) -> tuple[Floats, Floats]:
+    """Return fractional rows and columns by so many steps; see `locate_in_quads`."""
     rows, cols, _ = centres.shape
     m, k = len(points), min(CANDIDATES, rows * cols)
-    row, col = np.divmod(tree.query(points, k=k)[1].reshape(m, k), cols)
-    quad_row = np.clip(row[..., None] - [0, 0, 1, 1], 0, rows - 2).reshape(m, 4 * k)
+    distance, near = (found.reshape(m, k) for found in tree.query(points, k=k))
+    row, col = np.divmod(near, cols)
+    quad_row = np.clip(row[..., None] + before - [0, 0, 1, 1], 0, rows - 2).reshape(m, 4 * k)
     quad_col = col[..., None] - [0, 1, 0, 1]
     quad_col = quad_col % cols if wraps else np.clip(quad_col, 0, cols - 2)
     quad_col = quad_col.reshape(m, 4 * k)
-    s, t = _coordinates(_corners(centres, quad_row, quad_col), points)
+    s, t = _coordinates(_corners(centres, quad_row, quad_col), points, steps)
     miss = np.maximum(np.abs(s - 0.5), np.abs(t - 0.5))
     best = (np.arange(m), np.where(np.isfinite(miss), miss, np.inf).argmin(1))
     at_row, known_y = _settle(quad_row[best], s[best], rows, wraps=False)
     at_col, known_x = _settle(quad_col[best], t[best], cols, wraps=wraps)
     at_col = np.where(wraps & (at_col >= cols), at_col - cols, at_col)
-    known = known_y & known_x
-    return np.where(known, at_row, -1.0), np.where(known, at_col, -1.0)
+    on, known = distance[:, 0] < ON, known_y & known_x
+    at_row = np.where(known, at_row - before, -1.0)
+    return np.where(on, row[:, 0], at_row), np.where(on, col[:, 0], np.where(known, at_col, -1.0))
 
 
 def _corners(centres: Floats, row: Ints, col: Ints) -> Floats:
@@ -67,7 +86,7 @@ def _corners(centres: Floats, row: Ints, col: Ints) -> Floats:
     return np.stack([centres[pair] for pair in pairs], axis=-2)
 
 
-def _coordinates(corners: Floats, points: Floats) -> tuple[Floats, Floats]:
+def _coordinates(corners: Floats, points: Floats, steps: int) -> tuple[Floats, Floats]:
     """Return s and t of points (m, 3) in each of their quadrilaterals (m, q, 4, 3)."""
     east, north = _tangents(points)
     p = points[:, None, None]
@@ -77,7 +96,7 @@ def _coordinates(corners: Floats, points: Floats) -> tuple[Floats, Floats]:
     s = np.full(u.shape[:-1], 0.5)
     t = s.copy()
     with np.errstate(all="ignore"):  # flat quadrilaterals, as at a pole, give no finite answer
-        for _ in range(STEPS):
+        for _ in range(steps):
             f, fs, ft = _bilinear(u, s, t)
             g, gs, gt = _bilinear(v, s, t)
             det = fs * gt - ft * gs

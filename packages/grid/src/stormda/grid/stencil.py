@@ -1,7 +1,8 @@
 """From cells to points: interpolation stencils for observations.
 
 A rule weighs the cells around a fractional cell number along one direction; a stencil is its
-product over rows and columns. It goes round the seam, and over a pole to the opposite meridian.
+product over rows and columns. It goes round the seam, over a pole to the opposite meridian, over a
+fold to the column that faces it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stormda.grid.axis import Bools, Floats, Ints, resolve
+from stormda.grid.fold import fold_of, row_borders
 from stormda.grid.protocol import Grid, Lattice, is_lattice, is_list
 
 if TYPE_CHECKING:
@@ -147,12 +149,14 @@ def _products(
     grid: Lattice, first: Floats, second: Floats, rule: Rule
 ) -> tuple[Ints, Floats, Bools]:
     """Return cells (m, k), weights (m, k) and what is inside (m,) for a few points."""
-    (rows, cols), (borders_y, borders_x) = grid.shape, grid.borders
+    (rows, cols), borders_x, fold = grid.shape, grid.borders[1], fold_of(grid)
     position_y, position_x = grid.position(first, second)
     row, weight_y = rule(position_y)
-    row, turned, inside_y = resolve(row, rows, borders_y)
+    row, turned, inside_y = resolve(row, rows, row_borders(grid))
     if turned.any():
-        col, weight_x = rule(position_x[:, None] + turned * (cols / 2))
+        here = position_x[:, None]
+        there = here + cols / 2 if fold is None else fold.facing(here)
+        col, weight_x = rule(np.where(turned, there, here))
         col, _, inside_x = resolve(col, cols, borders_x)
     else:
         one, weight_x = rule(position_x)

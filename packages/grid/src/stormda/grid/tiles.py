@@ -30,6 +30,7 @@ from stormda.grid.arrays import (
     zeros,
 )
 from stormda.grid.axis import Border, Floats, resolve
+from stormda.grid.fold import Fold, fold_of, row_borders
 from stormda.grid.protocol import Lattice
 
 
@@ -87,6 +88,9 @@ class TileLayout:
     """How the field goes on beyond its first and last row: `Border.WALL` ends the halo, the kinds
     of poles continue it with the other side, turned by 180 degrees."""
 
+    fold: Fold | None = None
+    """Where the rows fold: over this one of the `poles` lie the columns that face each other."""
+
     blend: bool = True
     """Whether windows that overlap are blended by Hann weights; else each is cut to its core."""
 
@@ -109,11 +113,16 @@ class TileLayout:
                 f"{self.shape[0]} rows, got periodic {self.wraps} and halo {self.halo[0]}"
             )
 
+        if self.fold is not None and self.fold.columns != self.shape[1]:
+            raise ValueError(
+                f"fold: expected one of {self.shape[1]} columns, got {self.fold.columns}"
+            )
+
     @classmethod
     def on(
         cls, grid: Lattice, tiles: tuple[int, int], halo: tuple[int, int] = (0, 0)
     ) -> "TileLayout":
-        """Return the tiles of a grid: its halos go wherever the grid does, poles included.
+        """Return the tiles of a grid: its halos go wherever the grid does, poles and folds too.
 
         Examples:
             >>> from stormda.grid import grid
@@ -121,10 +130,10 @@ class TileLayout:
             >>> layout.take(np.arange(18.0)[:, None] * np.ones(36), 0)[:4, 0]
             array([1., 0., 0., 1.])
         """
-        (first, last), (border, _) = grid.borders
+        (first, last), (border, _) = row_borders(grid), grid.borders[1]
         wraps = first is Border.WRAP, border is Border.WRAP
         poles = (Border.WALL, Border.WALL) if wraps[0] else (first, last)
-        return cls(grid.shape, tiles, halo, wraps, poles)
+        return cls(grid.shape, tiles, halo, wraps, poles, fold_of(grid))
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -171,10 +180,9 @@ class TileLayout:
         rows, (start, stop) = self.window(i).extended
         pieces = []
         for _, there, over_pole in self._row_pieces(rows):
-            turn = self.shape[1] // 2 if over_pole else 0
             piece = cut(x, -2, there.start, there.stop)
-            piece = take_range(piece, -1, start + turn, stop + turn)
-            pieces.append(negate(flip(piece, -2), vectors) if over_pole else piece)
+            piece = take_range(piece, -1, *self._columns(start, stop, over_pole))
+            pieces.append(self._seen(piece, vectors) if over_pole else piece)
         return concatenate(pieces, -2)
 
     def add(self, out: Array, i: int, y: Array, vectors: Sequence[int] = ()) -> None:
@@ -193,10 +201,9 @@ class TileLayout:
         rows, (start, stop) = self.window(i).extended
         y = y * convert(weight, y)
         for here_y, there_y, over_pole in self._row_pieces(rows):
-            turn = self.shape[1] // 2 if over_pole else 0
             part = cut(y, -2, here_y.start, here_y.stop)
-            part = negate(flip(part, -2), vectors) if over_pole else part
-            for here_x, there_x in _pieces(Span(start + turn, stop + turn), self.shape[1]):
+            part = self._seen(part, vectors) if over_pole else part
+            for here_x, there_x in _pieces(self._columns(start, stop, over_pole), self.shape[1]):
                 out[..., there_y, there_x] += part[..., here_x]
 
     def split(self, x: Array, vectors: Sequence[int] = ()) -> list[Array]:
@@ -217,6 +224,19 @@ class TileLayout:
         for i, tile in enumerate(tiles):
             self.add(out, i, tile, vectors)
         return out
+
+    def _columns(self, start: int, stop: int, over_pole: bool) -> Span:
+        """Return the columns `start ... stop - 1`, or those that face them over a pole."""
+        if not over_pole:
+            return Span(start, stop)
+        if self.fold is not None:
+            return Span(self.fold.total - stop + 1, self.fold.total - start + 1)
+        return Span(start + self.shape[1] // 2, stop + self.shape[1] // 2)
+
+    def _seen(self, x: Array, vectors: Sequence[int]) -> Array:
+        """Return cells (..., rows, columns) as they are seen from over a pole, or back."""
+        turned = flip(x, -2) if self.fold is None else flip(flip(x, -2), -1)
+        return negate(turned, vectors)
 
     def _row_pieces(self, rows: Span) -> list[tuple[slice, slice, bool]]:
         """Return where rows of a window are: in it, in the field, and whether over a pole.

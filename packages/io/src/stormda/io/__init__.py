@@ -7,6 +7,7 @@ CF NetCDF-4 and appears complete or not at all.
 from stormda.io.atomic import atomic_path
 from stormda.io.candidates import observation_table
 from stormda.io.cf_file import read_provenance
+from stormda.io.choice import VariableNotFound
 from stormda.io.cost import ReadAmplificationWarning, ReadCost
 from stormda.io.cycling import Cycle, EnsembleWriter
 from stormda.io.decoding import decode
@@ -76,6 +77,7 @@ __all__ = [
     "TileDataset",
     "Unit",
     "VariableMeta",
+    "VariableNotFound",
     "VariableStatistics",
     "WindowConfig",
     "atomic_path",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stormda.io.choice import require_among
 from stormda.io.columns import Columns, require_columns, table_of
 from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.observations import ObservationTable
@@ -48,9 +49,8 @@ def read_argo(dataset: xr.Dataset, variables: Sequence[str] | None) -> Observati
     """
     present = [name for name in PARAMETERS if name in dataset.variables]
     names = [*(variables or present)]
-    for name in names:
-        if f"{name}_QC" not in dataset.variables:
-            raise ValueError(f"variable: expected one of {present}, got {name!r}")
+    flagged = [name for name in names if f"{name}_QC" in dataset.variables]
+    require_among(names, list(dict.fromkeys([*present, *flagged])))
     mapping = _mapping(dataset, names)
     own = [f"{name}{end}" for name in ("PRES", *names) for end in ("", "_QC")]
     adjusted = [f"{name}_ADJUSTED{end}" for name in ("PRES", *names) for end in ("", "_QC")]

@@ -48,10 +48,8 @@ def observation_table(
 ) -> ObservationTable:
     """Make a table of candidates, refusing and counting those that cannot be used.
 
-    Every column has shape (n,), or is one value for all.
-
     Args:
-        time: When.
+        time: When; as all that follows of shape (n,), or one value for all.
         value: What was measured; NaN if missing.
         lat: Latitudes [degrees_north]; with `lon`.
         lon: Longitudes [degrees_east], in any convention.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormda.io.candidates import observation_table
+from stormda.io.choice import require_among
 from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.observations import ObservationTable
 from stormda.io.quality import Quality, quality_of
@@ -267,9 +268,5 @@ def require_choice(names: Sequence[str], chosen: Sequence[str] | None, where: st
     """
     if chosen is None and len(names) != 1:
         raise ValueError(f"variable: expected one of the columns of {where}, {[*names]}, got none")
-    for name in chosen or ():
-        if name not in names:
-            raise ValueError(
-                f"variable: expected one of the columns of {where}, {[*names]}, got {name!r}"
-            )
+    require_among(chosen, names, where)
     return list(chosen or names)

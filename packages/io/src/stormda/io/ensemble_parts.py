@@ -23,9 +23,10 @@ from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import ArrayLike, NDArray
 
 from stormda.io.atomic import atomic_path, put_in_place
-from stormda.io.cf_file import CFVariable, create_cf
+from stormda.io.cf_file import create_cf
 from stormda.io.files import sha256
 from stormda.io.guarded_file import guarded_file
+from stormda.io.netcdf4_file import CFVariable
 from stormda.io.region_writer import DIGITS, RegionWriter
 from stormda.io.regions import Region, region_of, require_inside, require_whole
 from stormda.io.whole_chunks import write_part
@@ -160,7 +161,10 @@ def _write_part(path: Path, arrays: Mapping[str, NDArray[np.float32]], compressi
         for name, array in arrays.items():
             chunks = (*(1 for _ in array.shape[:-2]), *array.shape[-2:])
             options = packed if compression else {}
-            file.create_dataset(name, data=array, chunks=chunks, fletcher32=True, **options)
+            created = file.create_dataset(
+                name, array.shape, array.dtype, chunks=chunks, fletcher32=True, **options
+            )
+            write_part(created, (), array)
 
 
 def _is_intact(path: Path) -> bool:

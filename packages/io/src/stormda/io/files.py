@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from stormda.io.formats import NETCDF_MAGIC, Format, Location, format_of, head_of, is_url
+from stormda.io.hdf5_heaps import require_sound_heaps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 Source = str | Path | Sequence[str | Path]
 """One file or folder, a pattern, a URL, or a list of these."""
+
+_LOOKED_THROUGH = 2**24
+"""Bytes of a file of fields that are read through for endless heaps: of larger ones, the library
+is asked for no more than their metadata."""
 
 
 def sha256(path: str | Path) -> str:
@@ -181,6 +186,8 @@ def _open(path: Location) -> xr.Dataset:
 
 def _open_as(kind: Format, path: Location) -> xr.Dataset:
     if kind is Format.HDF5:
+        if isinstance(path, Path) and path.stat().st_size <= _LOOKED_THROUGH:
+            require_sound_heaps(path)
         h5py.File(path, "r").close()  # h5netcdf leaves a mess where this fails
         return _lazily(path, "h5netcdf", phony_dims="access")
     if kind is Format.NETCDF3:

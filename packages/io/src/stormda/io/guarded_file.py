@@ -14,6 +14,11 @@ from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
+from stormda.io.block_writer import BlockWriter, block_writer
+
+_LONG = 2**16
+"""Bytes that are worth writing in blocks."""
+
 
 @contextmanager
 def guarded_file(path: Path, mode: str) -> Iterator[GuardedFile]:
@@ -49,6 +54,9 @@ class GuardedFile:
         """What went wrong first; None if nothing did."""
         self._path = path
         self._raw = FileIO(path, mode)
+        self._place = 0
+        self._blocks: BlockWriter | None = None
+        self._asked = False
 
     def __enter__(self) -> GuardedFile:
         return self
@@ -59,6 +67,8 @@ class GuardedFile:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
+        if self._blocks is not None:
+            self._blocks.close()
         self._raw.close()
 
     def require_written(self) -> None:
@@ -67,44 +77,83 @@ class GuardedFile:
         Raises:
             OSError: If the disk is full, or the file cannot be written.
         """
+        self._wait()
         if self.error is not None:
             raise self.error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place, also beyond the end."""
-        return self._raw.seek(offset, whence)
+        if whence == os.SEEK_END:
+            self._wait()
+            offset = self._raw.seek(offset, whence)
+        self._place = offset
+        return offset
 
     def tell(self) -> int:
         """Return the place."""
-        return self._raw.tell()
+        return self._place
 
     def read(self, size: int = -1) -> bytes:
         """Return bytes of the file."""
-        return self._raw.read(size) or b""
+        self._wait()
+        self._raw.seek(self._place)
+        found = self._raw.read(size) or b""
+        self._place += len(found)
+        return found
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill a buffer from the file."""
-        return self._raw.readinto(buffer) or 0
+        self._wait()
+        self._raw.seek(self._place)
+        count = self._raw.readinto(buffer) or 0
+        self._place += count
+        return count
 
     def write(self, data: memoryview) -> int:
         """Write all of the data; after an error, nothing."""
         left = memoryview(data).cast("B")
-        size = len(left)
-        try:
-            while self.error is None and len(left):
+        size, place = len(left), self._place
+        self._place += size
+        if self.error is not None:
+            return size
+        with self._noting_error():
+            blocks = self._block_writer() if size >= _LONG else None
+            if blocks is not None:
+                blocks.write(left, place)
+                return size
+            self._wait()
+            self._raw.seek(place)
+            while len(left):
                 left = left[self._raw.write(left) or 0 :]
-        except OSError as error:
-            self.error = OSError(error.errno, error.strerror, str(self._path))
         return size
 
     def truncate(self, size: int) -> int:
         """Set the size; after an error, keep it."""
-        try:
+        self._wait()
+        with self._noting_error():
             if self.error is None:
                 self._raw.truncate(size)
-        except OSError as error:
-            self.error = OSError(error.errno, error.strerror, str(self._path))
         return size
 
     def flush(self) -> None:
         """Nothing is held back."""
+
+    def _block_writer(self) -> BlockWriter | None:
+        if not self._asked:
+            self._asked = True
+            self._blocks = block_writer(self._path, self._raw.fileno())
+        return self._blocks
+
+    def _wait(self) -> None:
+        """Wait until nothing is on its way to the file."""
+        if self._blocks is not None and self.error is None:
+            with self._noting_error():
+                self._blocks.wait()
+
+    @contextmanager
+    def _noting_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self.error is None:
+                self.error = OSError(error.errno, error.strerror, str(self._path))

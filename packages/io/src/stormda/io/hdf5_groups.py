@@ -15,6 +15,7 @@ import h5py
 
 from stormda.io.damage import reported_as_damage
 from stormda.io.files import open_raw
+from stormda.io.hdf5_heaps import require_sound_heaps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,6 +36,8 @@ def open_groups(path: Path) -> Iterator[xr.Dataset]:
     """
     import xarray as xr  # long to import, and only open files need it
 
+    if _is_hdf5(path):
+        require_sound_heaps(path)
     with ExitStack() as stack:
         merged = stack.enter_context(open_raw(path))
         with reported_as_damage(str(path)):
@@ -58,9 +61,8 @@ def group_names(path: Path) -> list[str]:
     Raises:
         ValueError: If the file is truncated or damaged.
     """
-    with path.open("rb") as file:
-        if file.read(len(HDF5)) != HDF5:
-            return []
+    if not _is_hdf5(path):
+        return []
     found: list[str] = []
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -71,6 +73,11 @@ def group_names(path: Path) -> list[str]:
     with reported_as_damage(str(path)), h5py.File(path, "r") as file:
         file.visititems(visit)
     return found
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(HDF5)) == HDF5
 
 
 def _with_group(merged: xr.Dataset, dataset: xr.Dataset, group: str) -> xr.Dataset:

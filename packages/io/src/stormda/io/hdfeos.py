@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from stormda.io.atomic_time import decode_tai93
+from stormda.io.choice import VariableNotFound, in_file, require_among
 from stormda.io.columns import Columns, table_of
 from stormda.io.damage import reported_as_damage
 from stormda.io.hdf5_groups import group_names
@@ -61,9 +62,10 @@ def read_hdfeos(path: Path, variables: Sequence[str] | None) -> ObservationTable
     if variables is None and len(swaths) != 1:
         raise ValueError(f"{path}: variable: expected the name of one of {swaths}, got none")
     names = list(variables or swaths)
-    for name in names:
-        if name not in swaths:
-            raise ValueError(f"{path}: variable: expected one of {swaths}, got {name!r}")
+    try:
+        require_among(names, swaths)
+    except VariableNotFound as error:
+        raise in_file(error, path) from error
     if len(names) > 1:
         raise ValueError(f"{path}: variable: expected one swath at a time, got {names}")
     with reported_as_damage(str(path)), h5py.File(path, "r") as file:

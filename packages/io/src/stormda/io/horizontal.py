@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormda.grid import Grid, PlaneGrid, projected_grid, recognise, unique_columns
+from stormda.grid import Grid, PlaneGrid, projected_grid, recognise, unique_cells, unique_columns
 from stormda.io.axes import Role, is_angle
 from stormda.io.coordinates import (
     Angle,
@@ -132,10 +132,43 @@ def _sphere(dataset: xr.Dataset, lat: str, lon: str, roles: Mapping[str, Role]) 
     rows, cols = _map_axes(dataset, roles)
     if north.ndim == 2 and rows is not None and cols is not None:
         declared = _projected(dataset, rows, cols)
-    grid = recognise(
-        north, east, listed=True, corners=_corners(dataset, lat, lon), declared=declared
+    corners = _corners(dataset, lat, lon)
+    warning = ""
+    if north.ndim == 2 and declared is None:
+        north, east, corners, warning = _unrepeated(north, east, corners)
+    grid = recognise(north, east, listed=True, corners=corners, declared=declared)
+    return Horizontal(
+        grid=grid,
+        dims=tuple(str(dim) for dim in dims),
+        coordinates=(lat, lon),
+        warning=warning,
     )
-    return Horizontal(grid=grid, dims=tuple(str(dim) for dim in dims), coordinates=(lat, lon))
+
+
+def _unrepeated(
+    north: NDArray[np.float64],
+    east: NDArray[np.float64],
+    corners: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+) -> tuple[
+    NDArray[np.float64],
+    NDArray[np.float64],
+    tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    str,
+]:
+    """Leave out the last rows and columns that repeat others, as those of tripolar oceans do."""
+    rows, cols = unique_cells(north, east)
+    repeated = north.shape[0] - rows.stop, north.shape[1] - cols.stop
+    if rows.start or not any(repeated):
+        return north, east, corners, ""
+    if corners is not None:  # of each cell, or one more than there are cells
+        more = corners[0].shape[0] - north.shape[0]
+        first, second = (c[: rows.stop + more, : cols.stop + more] for c in corners)
+        corners = first, second
+    warning = (
+        f"left out the last {repeated[0]} of {north.shape[0]} rows and {repeated[1]} of "
+        f"{north.shape[1]} columns, which repeat others"
+    )
+    return north[rows, cols], east[rows, cols], corners, warning
 
 
 def _regular(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from stormda.io.argo import is_argo, read_argo
 from stormda.io.axes import role_of, time_variable
+from stormda.io.choice import in_file, require_among
 from stormda.io.columns import require_columns, table_of
 from stormda.io.hdf5_groups import open_groups
 from stormda.io.hdfeos import is_hdfeos, read_hdfeos
@@ -73,7 +74,7 @@ def read_netcdf(
                     return reads(dataset, variables)
             return _mapped(dataset, _recognised(spread_instances(dataset), variables))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise in_file(error, path) from error
 
 
 def _mapped(dataset: xr.Dataset, mapping: ColumnMapping) -> ObservationTable:
@@ -190,9 +191,7 @@ def _choice(candidates: list[str], variables: Sequence[str] | None) -> list[str]
     """Return the variables to read, checked to be there."""
     if variables is None and len(candidates) != 1:
         raise ValueError(f"variable: expected the name of one of {candidates}, got none")
-    for name in variables or ():
-        if name not in candidates:
-            raise ValueError(f"variable: expected one of {candidates}, got {name!r}")
+    require_among(variables, candidates)
     return list(variables or candidates)
 
 

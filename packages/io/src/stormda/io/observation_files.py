@@ -46,8 +46,9 @@ def read_observations(
 
     Raises:
         FileNotFoundError: If the file is not there.
-        ValueError: If the file does not fit the mapping, a variable is not there, the error is not
-            positive, or no observation can be used.
+        VariableNotFound: If a variable is not there.
+        ValueError: If the file does not fit the mapping, the error is not positive, or no
+            observation can be used.
 
     Examples:
         >>> import tempfile

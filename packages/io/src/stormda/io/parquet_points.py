@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stormda.io.atomic import atomic_path
 from stormda.io.candidates import observation_table
 from stormda.io.cf_file import PROVENANCE
+from stormda.io.choice import in_file, require_among
 from stormda.io.columns import Columns, require_columns, table_of
 from stormda.io.csv_points import guess_mapping
 from stormda.io.damage import reported_as_damage
@@ -89,7 +90,7 @@ def read_parquet(
         require_columns(mapping, names)
         return table_of(Columns(cells=_cells(path, mapping.columns)), mapping)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise in_file(error, path) from error
 
 
 def _described(path: Path) -> tuple[list[str], dict[str, str]]:
@@ -126,9 +127,7 @@ def _written(
 ) -> ObservationTable:
     """Return the rows that `write_parquet` wrote."""
     names = np.unique(cells["variable"]).tolist()
-    for name in variables or ():
-        if name not in names:
-            raise ValueError(f"variable: expected one of {names}, got {name!r}")
+    require_among(variables, names)
     rows = np.isin(cells["variable"], [*(variables or names)])
     units = {name: text for name, text in json.loads(note[UNITS]).items() if name in names}
     return observation_table(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormda.io.candidates import observation_table
+from stormda.io.choice import require_among
 from stormda.io.observations import PLANE, SPHERE, VERTICALS, ObservationTable
 from stormda.io.point_files import OBSERVED, REJECTED
 from stormda.io.quality import Quality
@@ -31,9 +32,7 @@ def read_point_file(dataset: xr.Dataset, variables: Sequence[str] | None) -> Obs
         ValueError: If the file does not hold what it should, or a variable is not there.
     """
     names = _observed(dataset)
-    for name in variables or ():
-        if name not in names:
-            raise ValueError(f"variable: expected one of {names}, got {name!r}")
+    require_among(variables, names)
     wanted = [str(name) for name in variables or names]
     dims = SPHERE if "lat" in dataset.variables else PLANE
     cells = columns_of(dataset, _needed(dataset, names, dims)).cells

@@ -341,20 +341,32 @@ def open_store(
         >>> store.variables["t2m"].units, values.shape, float(values[0, 0, 0])
         ('K', (1, 2, 3), 283.1499938964844)
     """
+    how = _reading(units, grid, times, missing, plausible=plausible)
+    locations = expand_locations(path)
+    if times is not None and len(locations) > 1:
+        raise ValueError(f"times: expected a single file to have them, got {len(locations)} files")
+    files = join(index_files(locations, how, None if index is None else Path(index)))
+    return Store(files, _names(files[0], names or {}))
+
+
+def _reading(
+    units: Units,
+    grid: Grid | None,
+    times: ArrayLike | None,
+    missing: Sequence[float],
+    *,
+    plausible: bool,
+) -> Reading:
+    """Return how files are to be read."""
     if units not in get_args(Units):
         raise ValueError(f"units: expected 'si' or 'as_is', got {units!r}")
-    how = Reading(
+    return Reading(
         si=units == "si",
         grid=grid,
         times=None if times is None else tuple(np.atleast_1d(np.asarray(times, "datetime64[s]"))),
         missing=tuple(float(code) for code in missing),
         plausible=plausible,
     )
-    locations = expand_locations(path)
-    if times is not None and len(locations) > 1:
-        raise ValueError(f"times: expected a single file to have them, got {len(locations)} files")
-    files = join(index_files(locations, how, None if index is None else Path(index)))
-    return Store(files, _names(files[0], names or {}))
 
 
 def _names(file: FileIndex, renamed: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from stormda.cli.options import (
 )
 from stormda.cli.output import note, result
 from stormda.cli.running import run_in_steps, sharing_members
-from stormda.io import ObservationTable, open_store, read_observations, sha256
+from stormda.io import ObservationTable, open_store, sha256
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import prior_units
 from stormda.storm.assimilation_run import Outcome, assimilate_files
@@ -33,6 +33,7 @@ from stormda.storm.config import override
 from stormda.storm.observation_feedback import feedback_path
 from stormda.storm.prior import Storm
 from stormda.storm.prior_training import PRIOR
+from stormda.storm.real_observations import read_matching
 
 
 @click.command(
@@ -89,7 +90,7 @@ def assimilate(
         prior = Storm.load(prior_file(prior_path), mesh=mesh).to(mesh.device)
         names = {name: name for name in prior.config.variables} | parse_observed(observed)
         store = open_store(history)
-        table = read_observations(observations, variable=list(names.values()), error=error)
+        table = read_matching(observations, names, error=error)
         show_settings(config, as_json=as_json)
         note(table.summary)
         note_assumed_units(table, names, prior)

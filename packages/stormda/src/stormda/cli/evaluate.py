@@ -10,11 +10,12 @@ import click
 from stormda.cli.assimilate import parse_observed
 from stormda.cli.options import json_option, overwrite_option, refuse_existing
 from stormda.cli.output import note, result
-from stormda.io import Store, atomic_path, open_store, read_observations, read_provenance
+from stormda.io import Store, atomic_path, open_store, read_provenance
 from stormda.storm.comparison import compare_fields, compare_points
 from stormda.storm.evaluation import Scored, score_fields, score_observed
 from stormda.storm.evaluation_report import NOTES, section_of_fields, section_of_points
-from stormda.storm.real_observations import match_variables
+from stormda.storm.level_fields import holds
+from stormda.storm.real_observations import match_variables, read_matching
 from stormda.storm.report import Report, Section, render
 from stormda.storm.scores import format_table, write_scores
 
@@ -88,7 +89,7 @@ def _against_truth(
     store: Store, truth: str, *, drawn: bool
 ) -> list[tuple[Scored, Section | None]]:
     other = open_store(truth)
-    common = [name for name in store.variables if name in other.variables]
+    common = [name for name in store.variables if holds(other, name)]
     if not common:
         raise ValueError(
             f"{truth}: expected one of the variables {sorted(store.variables)}, "
@@ -106,11 +107,11 @@ def _against_observations(
     store: Store, path: str, error: float | None, observed: tuple[str, ...], drawn: bool
 ) -> list[tuple[Scored, Section | None]]:
     names = {name: name for name in store.variables} | parse_observed(observed)
-    table = read_observations(path, variable=list(names.values()), error=error)
+    table = read_matching(path, names, error=error)
     units = {name: meta.units for name, meta in store.variables.items()}
     matched = match_variables(table, names, units)
     found: list[tuple[Scored, Section | None]] = []
-    for name in names:
+    for name in sorted(set(matched.variable.tolist())):
         mine = matched.where(matched.variable == name, "other variable")
         compared = compare_points(store, mine, name)
         scored = score_observed(compared, name)

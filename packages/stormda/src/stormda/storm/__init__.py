@@ -9,7 +9,8 @@ from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Conditioned, Storm
 from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
-from stormda.storm.training import Trainer, TrainingConfig
+from stormda.storm.training import Trainer
+from stormda.storm.training_config import TrainingConfig
 
 __all__ = [
     "FILE_RECIPES",

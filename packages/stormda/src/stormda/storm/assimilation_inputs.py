@@ -18,6 +18,7 @@ from stormda.grid import describe_difference
 from stormda.io import ObservationTable, Store
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.frames import Times, read_frames, span
+from stormda.storm.level_fields import holds, units_of
 from stormda.storm.prior import Storm
 from stormda.storm.streams import stream
 
@@ -51,16 +52,14 @@ def check_history(prior: Storm, store: Store) -> None:
     if difference:
         raise ValueError(f"{path}: expected the grid of the prior: {difference}")
     for name, units in prior_units(prior).items():
-        if name not in store.variables:
+        if not holds(store, name):
             raise ValueError(
                 f"{path}: expected the variables of the prior {list(prior.config.variables)}, "
                 f"got {sorted(store.variables)}"
             )
-        if store.variables[name].units != units:
-            raise ValueError(
-                f"{path}: expected {name} in {units!r} as in training, "
-                f"got {store.variables[name].units!r}"
-            )
+        found = units_of(store, name)
+        if found != units:
+            raise ValueError(f"{path}: expected {name} in {units!r} as in training, got {found!r}")
 
 
 def require_errors(table: ObservationTable) -> None:

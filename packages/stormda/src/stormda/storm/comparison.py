@@ -12,6 +12,7 @@ from torch import Tensor
 from stormda.grid import LatLonGrid, PlaneGrid, describe_difference
 from stormda.io import ObservationTable, Store
 from stormda.storm.frames import Times, grid_of
+from stormda.storm.level_fields import find_field, units_of
 from stormda.storm.real_observations import cells_of, usable
 
 
@@ -87,8 +88,9 @@ def compare_fields(analysis: Store, truth: Store, variable: str) -> FieldCompari
             f"{analysis.times[-1]}, got {truth.times[0]} to {truth.times[-1]}"
         )
     ensemble, known = analysis.read(variable, time=mine.tolist())
-    values, valid = truth.read(variable, time=theirs.tolist())
-    units = truth.variables[variable].units
+    there = find_field(truth, variable)
+    values, valid = truth.read(there.variable, time=theirs.tolist(), level=there.level)
+    units = units_of(truth, variable)
     require_units(analysis, units, variable, str(truth.paths[0]))
     return FieldComparison(grid_of(analysis), units, times, ensemble, values, valid & known.all(0))
 

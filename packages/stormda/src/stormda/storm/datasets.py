@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stormda.io import ObservationTable, open_store
 from stormda.storm.assimilation_config import AssimilationConfig
-from stormda.storm.assimilation_run import assimilate_files
 from stormda.storm.prior import Storm
-from stormda.storm.prior_training import train_on_files
 from stormda.storm.real_recipes import FileRecipe
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from stormda.io import ObservationTable
 
 _FIELDS = "fields.nc"
 
@@ -42,6 +41,9 @@ def train_on_dataset(
     Examples:
         See `docs/start.md`, which runs as a test.
     """
+    from stormda.io import open_store  # with its readers, long to import
+    from stormda.storm.prior_training import train_on_files
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with TemporaryDirectory() as scratch:
         store = open_store(_stored(fields, Path(scratch)))
@@ -77,7 +79,10 @@ def assimilate_dataset(
     Examples:
         See `docs/start.md`, which runs as a test.
     """
-    import xarray as xr  # long to import
+    import xarray as xr  # long to import, and so are the readers
+
+    from stormda.io import open_store
+    from stormda.storm.assimilation_run import assimilate_files
 
     names = {name: name for name in prior.config.variables} | dict(observed or {})
     with TemporaryDirectory() as scratch:

@@ -12,6 +12,7 @@ from torch import Tensor
 from stormda.io import EnsembleWriter, Store
 from stormda.storm.assimilation_inputs import prior_units
 from stormda.storm.config import to_dict
+from stormda.storm.level_fields import attributes_of
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.settings import plain
@@ -72,13 +73,6 @@ def run_writer(
         provenance=record,
         overwrite=overwrite,
     )
-
-
-def attributes_of(store: Store, name: str, units: str) -> dict[str, str]:
-    """Return the CF attributes of an analysis of a field of the history."""
-    meta = store.variables[name]
-    known = {"standard_name": meta.standard_name, "long_name": meta.long_name}
-    return {"units": units} | {key: text for key, text in known.items() if text}
 
 
 def named_fields(prior: Storm, analysis: Tensor) -> dict[str, Any]:

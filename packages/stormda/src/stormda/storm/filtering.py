@@ -145,6 +145,8 @@ def sample_present(
 class OneStageFilter:
     """The state of a cycled one-stage analysis: the recent past of every member.
 
+    `past`, (members, history, variables, rows, cols), starts as the initial ensemble repeated.
+
     Args:
         prior: The trained prior.
         initial: Ensemble at the initial time [physical units], (members, variables, rows, cols).
@@ -178,7 +180,9 @@ class OneStageFilter:
     def sample(self, observation: Observation | None, *, clock: Tensor | None = None) -> Tensor:
         """Sample the present of every member, leaving the past as it is."""
         past = drawn_together(self.past, self.settings.cohesion)
-        error = expected_error(self.past, self.prior.normalization, self.settings)
+        error = expected_error(
+            self.past, self.prior.normalization, self.settings, self.prior.network.valid
+        )
         return sample_present(
             self.prior.given(past, error=error, clock=clock),
             observation,

@@ -39,8 +39,9 @@ from stormda.storm.assimilation_inputs import (
 )
 from stormda.storm.config import to_dict
 from stormda.storm.cycler import Cycler
-from stormda.storm.ensemble_output import attributes_of, named_fields
+from stormda.storm.ensemble_output import named_fields
 from stormda.storm.inbox import Inbox
+from stormda.storm.level_fields import attributes_of
 from stormda.storm.observation_feedback import feedback_path
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormda.grid import LatLonGrid, PlaneGrid, time_features
-from stormda.io import Store
+from stormda.storm.level_fields import find_field, units_of
+
+if TYPE_CHECKING:
+    from stormda.io import Store
 
 Times = NDArray[np.datetime64]
 Indices = NDArray[np.int64]
@@ -74,7 +78,8 @@ def read_frames(
 
     Args:
         store: Open files.
-        variables: Names of fields (time, rows, cols).
+        variables: Names of fields (time, rows, cols), with their level where variables have
+            several (`level_fields`).
         start: First time; None for the first there is.
         end: Last time; None for the last there is.
 
@@ -92,7 +97,7 @@ def read_frames(
     fields = [_read(store, name, slice(chosen[0], chosen[-1] + 1)) for name in variables]
     return Frames(
         variables=tuple(variables),
-        units=tuple(store.variables[name].units for name in variables),
+        units=tuple(units_of(store, name) for name in variables),
         grid=grid_of(store),
         times=store.times[chosen],
         values=torch.stack([values for values, _ in fields], 1),
@@ -114,13 +119,15 @@ def grid_of(store: Store) -> LatLonGrid | PlaneGrid:
 
 
 def _read(store: Store, name: str, time: slice) -> tuple[Tensor, Tensor]:
-    values, valid = store.read(name, time=time)
+    field = find_field(store, name)
+    values, valid = field.read(store, time)
     if values.shape[1:] != store.grid.shape:
         raise ValueError(
             f"{store.paths[0]}: variable {name!r}: expected dimensions "
-            f"('time', *{store.grid.dims}), got {store.variables[name].dims}"
+            f"('time', *{store.grid.dims}), or a level such as {field.variable}_850, "
+            f"got {store.variables[field.variable].dims}"
         )
-    return torch.from_numpy(values), torch.from_numpy(valid)
+    return values, valid
 
 
 def span(times: Times) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stormda.io import ObservationTable, join_tables, read_observations, sha256
+from stormda.io import ObservationTable, join_tables, sha256
 from stormda.storm.assimilation_inputs import prior_units, require_errors, step_of
 from stormda.storm.prior import Storm
-from stormda.storm.real_observations import match_variables, usable
+from stormda.storm.real_observations import match_variables, read_matching, usable
 
 LATE, DONE, AHEAD = "late", "of analyses that are made", "too far ahead"
 """Why observations are not used: they came after their analysis, are of a former run, or have a
@@ -121,10 +121,10 @@ class Inbox:
             yield path, table
 
     def _usable(self, path: Path) -> ObservationTable:
-        names = list(self.sources.observed.values())
-        table = read_observations(path, variable=names, error=self.sources.error)
+        observed = self.sources.observed
+        table = read_matching(path, observed, error=self.sources.error)
         known = set(table.variable.tolist())
-        present = {ours: name for ours, name in self.sources.observed.items() if name in known}
+        present = {ours: name for ours, name in observed.items() if name in known}
         table = match_variables(table, present, prior_units(self.prior))
         require_errors(table)
         return usable(

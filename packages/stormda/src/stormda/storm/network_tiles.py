@@ -60,7 +60,7 @@ class NetworkTiles:
             config.network_halo,
             share.whole.grid.periodic,
             (ends, ends),
-            config.network_blend,
+            blend=config.network_blend,
         )
         if share.alone:
             return

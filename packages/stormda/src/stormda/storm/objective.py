@@ -18,12 +18,16 @@ Rudin, Osher and Fatemi (1992), Physica D 60, as a prior for downscaling after O
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from stormda.grid import Grid
 from stormda.storm.field_share import FieldShare
 from stormda.storm.network import StormNetwork, beside
 from stormda.storm.normalization import Normalization
@@ -112,6 +116,7 @@ def denoising_loss(
     sigma: Tensor,
     noise: Tensor,
     *,
+    weight: Tensor | None = None,
     variation: float = 0.0,
 ) -> Tensor:
     """Return the loss of each sample, (batch,).
@@ -124,6 +129,8 @@ def denoising_loss(
         batch: Samples, of which this process has the cells of `network.share`.
         sigma: Noise levels, (batch,).
         noise: Unit normal, like `batch.target`.
+        weight: Of this process's cells of every variable (see `loss_weight`); None weighs all
+            alike.
         variation: Weight lambda of the total variation of the forecast field.
 
     Raises:
@@ -140,16 +147,56 @@ def denoising_loss(
     size = beside(past.size, w)
     denoising = (estimate - departure) ** 2 * (1 / size**2 + 1 / scale**2)
     squared: Tensor = denoising + (past.forecast - w) ** 2 / size**2
-    if batch.valid is None:
+    mass = _mass(squared, batch.valid, weight)
+    if mass is None:
         loss = squared.flatten(1).mean(1) * (squared[0].numel() / share.cells(squared[0]))
     else:
-        valid = batch.valid.to(squared).expand_as(squared)
-        known = share.comm.all_reduce(valid.flatten(1).sum(1))
-        loss = (squared * valid).flatten(1).sum(1) / known.clamp_min(1)
+        total = share.comm.all_reduce(mass.flatten(1).sum(1))
+        loss = (squared * mass).flatten(1).sum(1) / total.clamp_min(1e-12)
     if not variation:
         return loss
     field = batch.history[:, -1] / normalization.increment + past.forecast
     return loss + variation * total_variation(field)
+
+
+def _mass(like: Tensor, valid: Tensor | None, weight: Tensor | None) -> Tensor | None:
+    """Return how much each number counts, like the numbers; None where all count alike."""
+    factors = [x.to(like) for x in (valid, weight) if x is not None]
+    return math.prod(factors, start=torch.ones_like(like)) if factors else None
+
+
+def loss_weight(
+    grid: Grid, variables: int, *, area: bool, by_variable: Sequence[float] = ()
+) -> Tensor | None:
+    """Return how much the cells of a grid count in the loss.
+
+    Args:
+        grid: The grid.
+        variables: How many there are.
+        area: Whether cells count by area, as in scores, and not all alike.
+        by_variable: The weight of each variable; empty where all count alike.
+
+    Returns:
+        Weights (variables, *grid.shape), or None where all count alike.
+
+    Raises:
+        ValueError: If there is not one positive weight for each variable.
+
+    Examples:
+        >>> from stormda.grid import grid
+        >>> weight = loss_weight(grid("30deg"), 2, area=True, by_variable=(1.0, 3.0))
+        >>> weight.shape, round(float(weight[1, 2, 0] / weight[0, 0, 0]), 2)
+        (torch.Size([2, 6, 12]), 11.2)
+    """
+    if by_variable and (len(by_variable) != variables or not min(by_variable) > 0):
+        raise ValueError(
+            f"variable_weights: expected {variables} positive numbers, got {tuple(by_variable)}"
+        )
+    if not area and not by_variable:
+        return None
+    cells = np.array(grid.area) if area else np.ones(grid.shape)
+    each = torch.tensor(by_variable or [1.0] * variables).reshape(-1, *[1] * len(grid.shape))
+    return each * torch.from_numpy(cells / cells.mean()).float()
 
 
 def total_variation(field: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
     DIR/config.toml         the recipe and the inputs, with their checksums
     DIR/training.csv        loss of every step
+    DIR/throughput.csv      how fast steps are, and how much of the device they use
     DIR/validation.csv      loss on the validation period, where there is one
+    DIR/trials.csv          scores of assimilations of that period, where they are asked for
     DIR/checkpoints/        what a resumed run starts from
-    DIR/best/               the weights of the smallest loss on the validation period
+    DIR/best/               the weights that did best on the validation period
     DIR/prior.safetensors   the result: averaged weights, statistics, grid, provenance
 
 The same command in the same folder goes on where the last one stopped, and ends with the same
@@ -13,39 +15,35 @@ numbers as one that was never stopped.
 
 from __future__ import annotations
 
-import csv
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stormda.io import Store, atomic_path
-from stormda.parallel import PartsCheckpoint, StartedMesh, open_parts, save_parts
+from stormda.io import Store
+from stormda.parallel import StartedMesh
 from stormda.storm.config import to_dict
-from stormda.storm.files import FileHistories
 from stormda.storm.network import StormNetwork
-from stormda.storm.objective import denoising_loss
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.real_recipes import FileRecipe
 from stormda.storm.settings import first_difference, plain, read_settings, write_settings
-from stormda.storm.streams import stream
+from stormda.storm.throughput import Throughput
 from stormda.storm.training import AVERAGE, Progress, Trainer
 from stormda.storm.training_data import TrainingData, load_training_data
 from stormda.storm.training_mesh import fill_whole
+from stormda.storm.trial import Trial
+from stormda.storm.validation import DenoisingLoss, Validation
 
 PRIOR = "prior.safetensors"
 """Name of the result in the folder of a run."""
 
 BEST = "best"
-"""Name of the folder with the weights of the smallest loss on the validation period."""
+"""Name of the folder with the weights that did best on the validation period."""
 
-VALIDATION = 3
-"""What random numbers are for, beside those of `files`."""
-
-_OWN = ("config.toml", "training.csv", "validation.csv", PRIOR)
+_OWN = ("config.toml", "training.csv", "validation.csv", "trials.csv", "throughput.csv", PRIOR)
 
 
 def claim_folder(folder: Path, run: dict[str, Any], *, overwrite: bool) -> None:
@@ -145,6 +143,8 @@ def fit_prior(
             another run, or the mesh does not fit grid and network.
     """
     mesh = StartedMesh.alone(device) if mesh is None else mesh
+    if recipe.trial.every and "shard" in mesh.mesh.names and mesh.size("shard") > 1:
+        raise ValueError("trial.every: expected 0 where ranks shard the parameters")
     run = {"recipe": to_dict(recipe), "inputs": store.sha256()}
     data = load_training_data(recipe, store, device)
     network = _new_network(recipe, data, mesh).to(device)
@@ -153,39 +153,65 @@ def fit_prior(
     mesh.world.barrier()
     trainer = Trainer(network, data.training, recipe.training, directory=folder, mesh=mesh)
     trainer.resume()
-    best = None
-    if data.validation is not None:
-        best = Best(recipe, data.validation, trainer, folder)
-    watch = _watch(recipe, trainer, best, progress)
-    if not trainer.run(progress=watch, interrupted=interrupted):
+    clock = Throughput(trainer, folder / "throughput.csv")
+    validations = _validations(recipe, data, trainer, folder)
+    best = validations[-1] if validations else None
+    if not trainer.run(
+        progress=_all_of([clock.follow, *(v.follow for v in validations)], progress),
+        interrupted=interrupted,
+        enough=lambda: best is not None and best.stale(recipe.trial.patience),
+    ):
         return False
     chosen, prefix = (trainer.checkpoint(), AVERAGE) if best is None else (best.checkpoint(), "")
     if mesh.rank == 0:
         whole = fill_whole(_new_network(recipe, data), chosen, prefix)
-        record = provenance(
-            recipe,
-            inputs=run["inputs"],
-            variables={name: data.units[i] for i, name in enumerate(recipe.network.variables)},
-        )
-        prior = Storm(whole, data.training.normalization, data.step_hours, record)
-        prior.save(folder / PRIOR)
+        _written(whole, recipe, data, run["inputs"]).save(folder / PRIOR)
     mesh.world.barrier()
     return True
 
 
-def _watch(
-    recipe: FileRecipe, trainer: Trainer, best: Best | None, progress: Progress | None
-) -> Progress:
-    """Return what follows every step: the loss on the validation period, the bar."""
+def _all_of(followers: Sequence[Callable[[int], None]], progress: Progress | None) -> Progress:
+    """Return what follows every step: the clock, what judges, and then who looks on."""
 
-    def watch(step: int, loss: float) -> None:
-        due = step % recipe.validate_every == 0 or step == recipe.training.steps
-        if best is not None and due:
-            best.consider(step)
+    def follow(step: int, loss: float) -> None:
+        for follower in followers:
+            follower(step)
         if progress is not None:
             progress(step, loss)
 
-    return watch
+    return follow
+
+
+def _written(
+    network: StormNetwork, recipe: FileRecipe, data: TrainingData, inputs: dict[str, Any]
+) -> Storm:
+    """Return a trained network with what must be known to use it."""
+    units = dict(zip(recipe.network.variables, data.units, strict=True))
+    record = provenance(recipe, inputs=inputs, variables=units)
+    return Storm(network, data.training.normalization, data.step_hours, record)
+
+
+def _validations(
+    recipe: FileRecipe, data: TrainingData, trainer: Trainer, folder: Path
+) -> list[Validation]:
+    """Return what judges a run, where there is a validation period; the last one chooses."""
+    if data.validation is None:
+        return []
+    best, every = folder / BEST, recipe.validate_every
+    loss, record = DenoisingLoss(trainer, data.validation), folder / "validation.csv"
+    if not recipe.trial.every:
+        return [Validation(loss, trainer, record, every=every, best=best)]
+    trial = Trial(
+        recipe.trial,
+        trainer.network,
+        data.validation,
+        step_hours=data.step_hours,
+        seed=recipe.training.seed,
+    )
+    return [
+        Validation(loss, trainer, record, every=every),
+        Validation(trial, trainer, folder / "trials.csv", every=recipe.trial.every, best=best),
+    ]
 
 
 def _new_network(
@@ -197,69 +223,3 @@ def _new_network(
     if network.modes is not None and data.training.modes is not None:
         network.modes.set(data.training.modes)
     return network
-
-
-class Best:
-    """The averaged weights with the smallest loss on a period that is not learned from.
-
-    The loss is that of fixed samples at fixed noise, a function of the weights alone.
-
-    Args:
-        recipe: For the noise levels and the seed.
-        source: Samples of the validation period.
-        trainer: The run, at the step where it starts or goes on; what was noted of later steps is
-            forgotten.
-        folder: For `validation.csv` and `best`.
-    """
-
-    def __init__(
-        self, recipe: FileRecipe, source: FileHistories, trainer: Trainer, folder: Path
-    ) -> None:
-        self.trainer, self.folder, self.source = trainer, folder, source
-        generator = stream(recipe.training.seed, VALIDATION)
-        targets = source.targets.repeat(-(-256 // len(source.targets)))
-        batch = source.samples(targets, generator)
-        device, share = batch.target.device, trainer.network.share
-        self.sigma = recipe.training.noise.draw(len(targets), generator).to(device)
-        noise = torch.randn(batch.target.shape, generator=generator).to(device)
-        self.batch, self.noise = batch.cut(share), share.cut(noise)
-        first = trainer.mesh.rank == 0
-        self.record = folder / "validation.csv"
-        self.smallest = _kept(self.record, trainer.step, write=first)
-
-    def consider(self, step: int) -> float:
-        """Judge the averaged weights of a step, keep them if they are best, return their loss."""
-        trainer = self.trainer
-        loss = self._loss()
-        if loss < self.smallest:
-            self.smallest = loss
-            save_parts(
-                self.folder / BEST, step, trainer.averaged_parts(), mesh=trainer.mesh, keep=1
-            )
-        if trainer.mesh.rank == 0:
-            with self.record.open("a", newline="") as file:
-                csv.writer(file).writerow([step, repr(loss)])
-        return loss
-
-    def checkpoint(self) -> PartsCheckpoint:
-        """Return the best weights."""
-        return open_parts(self.folder / BEST, comm=self.trainer.mesh.world)
-
-    def _loss(self) -> float:
-        trainer = self.trainer
-        with trainer.averaging(), torch.no_grad():
-            losses = denoising_loss(
-                trainer.network, self.source.normalization, self.batch, self.sigma, self.noise
-            )
-        return float(trainer.network.share.comm.all_reduce(losses.mean()))
-
-
-def _kept(record: Path, step: int, *, write: bool) -> float:
-    """Drop what was noted after a step, and return the smallest loss of the rest."""
-    if not record.is_file():
-        return float("inf")
-    rows = [row for row in csv.reader(record.read_text().splitlines()) if int(row[0]) <= step]
-    if write:
-        with atomic_path(record, overwrite=True) as path, path.open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
-    return min((float(row[1]) for row in rows), default=float("inf"))

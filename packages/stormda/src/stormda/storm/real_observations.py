@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,10 +17,35 @@ from torch import Tensor
 
 from stormda.assimilation import DiagonalError, Observation, interpolate
 from stormda.grid import Grid, locate
-from stormda.io import ObservationTable, convert
+from stormda.io import ObservationTable, VariableNotFound, convert, read_observations
+from stormda.storm.level_fields import at_level
 
+BETWEEN = "between levels"
 MISSING = "on missing cells"
 GROSS = "background check"
+
+
+def read_matching(
+    path: str | Path, observed: Mapping[str, str], *, error: float | None = None
+) -> ObservationTable:
+    """Read those observations of a file that are of fields; not all fields need be among them.
+
+    Args:
+        path: The file.
+        observed: What each field is called in it.
+        error: One standard deviation of observations that state none [SI units].
+
+    Raises:
+        ValueError: Where no name is there, or the file cannot be read.
+    """
+    names = list(dict.fromkeys(observed.values()))
+    try:
+        return read_observations(path, variable=names, error=error)
+    except VariableNotFound as problem:
+        there = [name for name in names if name in problem.available]
+        if not there:
+            raise
+        return read_observations(path, variable=there, error=error)
 
 
 def match_variables(
@@ -29,12 +55,15 @@ def match_variables(
 
     Args:
         table: Observations.
-        observed: What each variable is called in the table, by the name of the field.
+        observed: What each variable is called in the table, by the name of the field. A field
+            whose own name is not there was not observed; any other name must be there. Several
+            fields may be one variable on several levels (`level_fields`): an observation with a
+            pressure belongs to the level that it was made on.
         units: The units of each field, by its name. A table without units is in these already.
 
     Raises:
-        ValueError: Where a field is unknown, nothing of a name was observed, or units do not
-            convert.
+        ValueError: Where a field is unknown, nothing of a name was observed, one observation would
+            be of two fields, or units do not convert.
 
     Examples:
         >>> from stormda.io import observation_table
@@ -44,14 +73,13 @@ def match_variables(
         array([280.15])
     """
     value, error = table.value.copy(), table.error.copy()
-    names = table.variable.astype(object)
-    for name, theirs in observed.items():
-        if name not in units:
-            raise ValueError(f"observed: expected a field among {sorted(units)}, got {name!r}")
-        rows = table.variable == theirs
-        if not rows.any():
-            known = sorted(set(table.variable.tolist()))
-            raise ValueError(f"observed: expected a variable among {known}, got {theirs!r}")
+    names = np.full(len(table), "", object)
+    for name, theirs in _present(table, observed, units).items():
+        rows = (table.variable == theirs) & at_level(table, name)
+        if twice := set(names[rows]) - {""}:
+            raise ValueError(
+                f"observed: expected one field for {theirs!r}, got {name!r} and {twice.pop()!r}"
+            )
         names[rows] = name
         if source := table.units.get(theirs, ""):
             try:
@@ -60,10 +88,27 @@ def match_variables(
                 where = table.source or "observations"
                 raise ValueError(f"{where}: variable {theirs!r} for {name!r}: {wrong}") from wrong
             error[rows] *= np.diff(convert([0.0, 1.0], source, units[name]))[0]
+    other = ~np.isin(table.variable, list(observed.values()))
     table = replace(
         table, value=value, error=error, variable=names.astype(np.str_), units=dict(units)
     )
-    return table.where(np.isin(table.variable, list(observed)), "other variable")
+    named = table.where(~other, "other variable")
+    return named.where(named.variable != "", BETWEEN)
+
+
+def _present(
+    table: ObservationTable, observed: Mapping[str, str], units: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what is observed, refusing names that are nowhere."""
+    known = set(table.variable.tolist())
+    for name, theirs in observed.items():
+        if name not in units:
+            raise ValueError(f"observed: expected a field among {sorted(units)}, got {name!r}")
+        if theirs not in known and (name != theirs or known.isdisjoint(observed.values())):
+            raise ValueError(
+                f"observed: expected a variable among {sorted(known)}, got {theirs!r}"
+            )
+    return {name: theirs for name, theirs in observed.items() if theirs in known}
 
 
 def usable(

@@ -13,7 +13,8 @@ from stormda.storm.files import Split
 from stormda.storm.ladder import SIZES, ladder
 from stormda.storm.objective import NoiseLevels
 from stormda.storm.superposition import Superposition
-from stormda.storm.training import TrainingConfig
+from stormda.storm.training_config import TrainingConfig
+from stormda.storm.trial import TrialConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,15 @@ class FileRecipe:
     """Steps between losses on the validation period, where there is one; the weights of the
     smallest loss are kept."""
 
+    trial: TrialConfig = field(default_factory=TrialConfig)
+    """Assimilations of the validation period, which choose the weights in place of the loss and
+    can end the training."""
+
     def __post_init__(self) -> None:
+        if self.trial.every and not self.split.validation_hours:
+            raise ValueError("split.validation_hours: expected some for trials, got 0")
+        if self.trial.every and self.coarsening > 1:
+            raise ValueError("trial.every: expected 0 for downscaling, which has no cycles")
         if self.validate_every < 1:
             raise ValueError(f"validate_every: expected at least 1, got {self.validate_every}")
         if self.coarsening < 1:
@@ -71,6 +80,22 @@ def fields(variables: tuple[str, ...]) -> FileRecipe:
         network=StormConfig(
             variables=variables, width=256, heads=8, encoder_depth=6, depth=4, clock=True
         )
+    )
+
+
+def globe(variables: tuple[str, ...]) -> FileRecipe:
+    """Return the starting point for the whole globe, such as years of WeatherBench.
+
+    Cells count by area, as in the scores; of the last quarter of a year, every 1000 steps,
+    observations are made up and assimilated, and the weights with the best analyses are kept.
+    """
+    start = fields(variables)
+    return replace(
+        start,
+        network=replace(start.network, patch=(2, 2)),
+        training=replace(start.training, area_weights=True),
+        split=Split(validation_hours=24.0 * 90, embargo_hours=24.0 * 5),
+        trial=TrialConfig(every=1_000, patience=5),
     )
 
 
@@ -158,6 +183,7 @@ FILE_RECIPES: MappingProxyType[str, Callable[[tuple[str, ...]], FileRecipe]] = M
     {
         "fields": fields,
         "small": small,
+        "globe": globe,
         "era5-uk": era5_uk,
         "downscaling": downscaling,
         **{size: partial(at_size, size=size) for size in SIZES},

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from stormda.assimilation.systems import SQGConfig
 from stormda.storm.config import StormConfig
 from stormda.storm.sphere.flow import VARIABLES, FlowConfig
-from stormda.storm.training import TrainingConfig
+from stormda.storm.training_config import TrainingConfig
 from stormda.storm.twin.archive import ArchiveConfig
 from stormda.storm.twin.samples import PastErrors
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,14 @@ from stormda.parallel import (
     whole_gradient_norm,
 )
 from stormda.storm.network import StormNetwork
-from stormda.storm.objective import Batch, NoiseLevels, SampleSource, denoising_loss
+from stormda.storm.objective import (
+    Batch,
+    SampleSource,
+    denoising_loss,
+    loss_weight,
+)
 from stormda.storm.streams import stream
+from stormda.storm.training_config import TrainingConfig
 from stormda.storm.training_mesh import (
     divides,
     forget_gathered,
@@ -58,79 +64,6 @@ AVERAGE = "average/"
 
 Progress = Callable[[int, float], None]
 """Called with (step, loss) after every optimiser step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How long, how fast, how often."""
-
-    steps: int = 10_000
-    """Optimiser steps."""
-
-    batch: int = 64
-    """Samples of a step, over all ranks."""
-
-    learning_rate: float = 1e-3
-    """Peak learning rate."""
-
-    warmup: int = 200
-    """Steps of linear warm-up."""
-
-    cooldown: float = 0.3
-    """Share of the steps, at the end, over which the rate falls to zero; constant before."""
-
-    weight_decay: float = 0.01
-    """Of AdamW."""
-
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-
-    ema: float = 0.998
-    """Decay of the moving average of the weights, per step; it is the average that is used."""
-
-    noise: NoiseLevels = field(default_factory=NoiseLevels)
-    """Noise levels of the objective."""
-
-    variation: float = 0.0
-    """Weight of the total variation of the forecast, a prior for deterministic downscaling; it
-    smooths forecasts, so that samples are drawn around a mean that is none."""
-
-    passes: int = 1
-    """Parts of a batch that are computed one after the other, which takes less memory."""
-
-    recompute: bool = False
-    """Keep only the inputs of blocks for the backward pass, which takes less memory and more
-    time."""
-
-    bfloat16: bool = False
-    """Compute in bfloat16 (weights, statistics and the loss stay in float32)."""
-
-    compile: bool = False
-    """Compile the blocks (minutes at the start); worth it for long runs."""
-
-    checkpoint_every: int = 500
-    """Steps between checkpoints."""
-
-    seed: int = 0
-    """Seed of the noise and of the initial weights."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "checkpoint_every", "passes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema: expected a number in [0, 1), got {self.ema}")
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step: linear up, constant, and down like a cosine.
-
-        What comes before the cool-down does not depend on `steps`, so that a run can be made
-        longer. Source: Hu et al. (2024), MiniCPM, section 4, https://arxiv.org/abs/2404.06395
-        """
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        left = (self.steps - step) / max(1.0, self.cooldown * self.steps)
-        return self.learning_rate * 0.5 * (1 - math.cos(math.pi * min(1.0, left)))
 
 
 class Divergence(RuntimeError):
@@ -190,25 +123,36 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=self.device.type == "cuda",
         )
+        self.weight = self._loss_weight()
         self.average = [local_of(p).detach().clone() for p in self.parameters]
         self.step = 0
+        self.seconds = 0.0
+        """What the last step took [s]."""
 
     def run(
         self,
         *,
         progress: Progress | None = None,
         interrupted: Callable[[], bool] = lambda: False,
+        enough: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Train to the last step, or to the next step boundary once `interrupted` is true.
 
+        Args:
+            progress: Called after every step.
+            interrupted: Polled after every step.
+            enough: Polled before every step; a run that has trained enough is done.
+
         Returns:
-            Whether the last step was reached.
+            Whether the run is done; False where it was interrupted.
 
         Raises:
             Divergence: Where the loss is no longer finite.
         """
-        while self.step < self.config.steps:
+        while self.step < self.config.steps and not enough():
+            begun = time.perf_counter()
             loss = self._advance()
+            self.seconds = time.perf_counter() - begun
             if progress is not None:
                 progress(self.step, loss)
             stop = interrupted()
@@ -329,12 +273,24 @@ class Trainer:
                     batch.select(part),
                     sigma[part],
                     noise[part],
+                    weight=self.weight,
                     variation=config.variation,
                 )
             loss = losses.sum() / config.batch
             loss.backward()  # type: ignore[no-untyped-call]
             total = total + loss.detach()
         return total
+
+    def _loss_weight(self) -> Tensor | None:
+        """Return how much this rank's cells count."""
+        network, config = self.network, self.config
+        weight = loss_weight(
+            network.grid,
+            len(network.config.variables),
+            area=config.area_weights,
+            by_variable=config.variable_weights,
+        )
+        return None if weight is None else network.share.cut(weight).to(self.device)
 
     def _adding(self) -> list[str]:
         """Return the axes whose ranks' losses add up."""

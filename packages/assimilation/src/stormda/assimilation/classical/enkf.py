@@ -125,13 +125,11 @@ def ienkf(
 
     Args:
         ensemble: The members at the start of the window, with shape `(m, *shape)`.
-        predict: Runs the model to the end of the window and observes it, from `(m, *shape)` to
-            `(m, p)`.
+        predict: Takes `(m, *shape)` through the window and observes it, with shape `(m, p)`.
         y: The observations, with shape `(p,)`.
         error: The law of their errors.
         iterations: The most steps.
-        tolerance: The change of the weights at which to stop, in standard deviations of the
-            ensemble.
+        tolerance: The change of the weights at which to stop [standard deviations].
 
     Returns:
         The members at the start of the window, with the shape of `ensemble`.
@@ -152,8 +150,7 @@ def ienkf(
     """
     if iterations < 1:
         raise ValueError(f"iterations: expected a positive count, got {iterations}")
-    m = len(ensemble)
-    mean = ensemble.mean(0)
+    m, mean = len(ensemble), ensemble.mean(0)
     deviation = ensemble - mean
     w = deviation.new_zeros(m)
     root = inverse = torch.eye(m).to(deviation)

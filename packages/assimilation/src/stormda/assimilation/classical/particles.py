@@ -59,7 +59,7 @@ def weigh(particles: Particles, log_likelihood: Tensor) -> Particles:
     Args:
         particles: The particles, forecast to the time of the observation.
         log_likelihood: The logarithm of `p(y | x_i)`, with shape `(m,)`, for example
-            `observation.error.log_prob(observation.innovation(predicted))`.
+            `observation.log_likelihood(predicted)`.
 
     Examples:
         >>> two = equal_particles(torch.tensor([[0.0], [2.0]]))

@@ -73,23 +73,34 @@ def variational(
         return -2 * observation.error.log_prob(residual)
 
     for _ in range(iterations):
-        line = linearize_operator(observation.operator, x[None], None)
-        innovation = observation.innovation(line.predicted)
-        error = observation.error.near(innovation)
-
-        solution = conjugate_gradients(
-            _believed(covariance, line, error, x[None].shape),
-            innovation + line.tangent((x - background)[None]),
-            diagonal=error.variance.to(innovation),
-            tolerance=tolerance,
-            max_iterations=max_products,
-        )
-        target = line.adjoint(solution.v).flatten()
+        target = _target(background, x, covariance, observation, tolerance, max_products)
         before = cost
         x, dual, cost = descend(background, covariance, observation, dual, target, misfit)
         if not before - cost > tolerance:
             break
     return x
+
+
+def _target(
+    background: Tensor,
+    x: Tensor,
+    covariance: Covariance,
+    observation: Observation,
+    tolerance: float,
+    max_products: int,
+) -> Tensor:
+    """Return the dual vector that a Gauss-Newton step from `x` goes to."""
+    line = linearize_operator(observation.operator, x[None], None)
+    innovation = observation.innovation(line.predicted)
+    error = observation.error.near(innovation)
+    solution = conjugate_gradients(
+        _believed(covariance, line, error, x[None].shape),
+        innovation + line.tangent((x - background)[None]),
+        diagonal=error.variance.to(innovation),
+        tolerance=tolerance,
+        max_iterations=max_products,
+    )
+    return line.adjoint(solution.v).flatten()
 
 
 def _believed(

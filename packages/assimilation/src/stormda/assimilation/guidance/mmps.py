@@ -4,19 +4,20 @@
 
 so that `v` solves `(R + sigma^2 A J^T A^T) v = y - A(x_hat)`, by conjugate gradients on products
 with `J^T` only. The answer is exact for a Gaussian prior and a linear operator; a nonlinear
-operator is linearised anew at every noise level. Solved to a tolerance it is calibrated; stopped
-after a step or two it is not, and not even steadily better with each step.
+operator is linearised anew at every noise level, and there again where the posterior's mean turns
+out to lie if asked to. Solved to a tolerance it is calibrated; stopped after a step or two it is
+not, and not even steadily better with each step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stormda.assimilation.denoiser import Denoiser, linearize
-from stormda.assimilation.guidance.base import Guided, linearize_operator
-from stormda.assimilation.guidance.cg import conjugate_gradients
+from stormda.assimilation.guidance.base import Guided, Linearized, linearize_operator
+from stormda.assimilation.guidance.cg import Solution, conjugate_gradients
 from stormda.assimilation.guidance.solve import Solver, solve_innovation
 from stormda.assimilation.observation import Observation, Operator
 
@@ -54,12 +55,21 @@ class mmps:
     solve: Solver = conjugate_gradients
     """How the systems are solved: `gmres` where a learned Jacobian is far from symmetric."""
 
+    linearizations: int = 1
+    """How often the operator is linearised at one noise level: first at the prior's mean, then at
+    the posterior's as far as it is known (Gauss and Newton's iteration). More than one
+    helps where the operator is strongly nonlinear over the prior's spread, as a model run is."""
+
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance: expected a number in (0, 1), got {self.tolerance}")
         if self.max_iterations < 1:
             raise ValueError(
                 f"max_iterations: expected a positive count, got {self.max_iterations}"
+            )
+        if self.linearizations < 1:
+            raise ValueError(
+                f"linearizations: expected a positive count, got {self.linearizations}"
             )
         if self.prior_variance is not None:
             least = torch.as_tensor(self.prior_variance).min()
@@ -79,23 +89,39 @@ class mmps:
     ) -> Guided:
         """Return the posterior mean; the diagnostics are `residual` and `iterations`."""
         x_hat, vjp = linearize(denoiser, x, sigma, context or {})
-        operator = linearize_operator(observation.operator, x_hat, transform)
+        guided = x_hat
+        for turn in range(self.linearizations):
+            operator = linearize_operator(observation.operator, guided, transform)
+            expected = operator.predicted
+            if turn > 0:
+                expected = expected + operator.tangent(x_hat - guided)
+            solution = self._solve(observation, expected, operator, vjp, sigma)
+            guided = torch.addcmul(x_hat, vjp(operator.adjoint(solution.v)), sigma**2)
+        diagnostics = {"residual": solution.residual, "iterations": solution.iterations}
+        return Guided(x_hat=guided, diagnostics=diagnostics)
+
+    def _solve(
+        self,
+        observation: Observation,
+        expected: Tensor,
+        operator: Linearized,
+        vjp: Callable[[Tensor], Tensor],
+        sigma: Tensor,
+    ) -> Solution:
+        """Return the weighted innovation from what the prior's mean predicts, `(m, p)`."""
 
         def add_spread(r: Tensor, v: Tensor) -> Tensor:
             return torch.addcmul(r, operator.tangent(vjp(operator.adjoint(v))), sigma**2)
 
-        solution = solve_innovation(
+        return solve_innovation(
             observation.error,
-            observation.innovation(operator.predicted),
+            observation.innovation(expected),
             add_spread,
             self._prior_diagonal(sigma),
             solve=self.solve,
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
         )
-        guided = torch.addcmul(x_hat, vjp(operator.adjoint(solution.v)), sigma**2)
-        diagnostics = {"residual": solution.residual, "iterations": solution.iterations}
-        return Guided(x_hat=guided, diagnostics=diagnostics)
 
     def _prior_diagonal(self, sigma: Tensor) -> Tensor | float:
         if self.prior_variance is None:

@@ -20,6 +20,7 @@ from stormda.storm.downscaling.coarsening import Coarsening
 from stormda.storm.downscaling.liveliness import liveliness
 from stormda.storm.filtering import FilterSettings, sample_present
 from stormda.storm.frames import Frames, clock_features, read_frames
+from stormda.storm.level_fields import attributes_of, units_of
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Conditioned, Storm
 from stormda.storm.provenance import provenance
@@ -201,10 +202,8 @@ def coarse_frames(prior: Storm, coarse: Store) -> Frames:
     if difference:
         raise ValueError(f"{path}: expected the grid of the prior's blocks: {difference}")
     for name, units in prior_units(prior).items():
-        if name not in coarse.variables or coarse.variables[name].units != units:
-            meta = coarse.variables.get(name)
-            found = f"{meta.units!r}" if meta else f"only {sorted(coarse.variables)}"
-            raise ValueError(f"{path}: expected {name} in {units!r}, got {found}")
+        if (found := units_of(coarse, name)) != units:
+            raise ValueError(f"{path}: expected {name} in {units!r}, got {found!r}")
     frames = read_frames(coarse, prior.config.variables)
     missing = int((~frames.valid & blocks.known.expand(frames.valid.shape)).sum())
     if missing:
@@ -223,11 +222,9 @@ def _writer(
     *,
     overwrite: bool,
 ) -> EnsembleWriter:
-    attributes = {}
-    for name, units in prior_units(prior).items():
-        meta = coarse.variables[name]
-        known = {"standard_name": meta.standard_name, "long_name": meta.long_name}
-        attributes[name] = {"units": units} | {k: text for k, text in known.items() if text}
+    attributes = {
+        name: attributes_of(coarse, name, units) for name, units in prior_units(prior).items()
+    }
     record = provenance(
         config, title="STORM downscaling", inputs=dict(inputs), prior=dict(prior.provenance)
     )
