@@ -24,7 +24,6 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -137,39 +136,6 @@ class Denoiser(nn.Module):
         )
 
 
-class Hard:
-    """A layout whose tiles end at the borders of their cores: no Hann weights."""
-
-    def __init__(self, layout: TileLayout) -> None:
-        self.layout = layout
-
-    def windows(self) -> list:
-        """Return the windows."""
-        return self.layout.windows()
-
-    def take(self, x: Tensor, i: int) -> Tensor:
-        """Return the window of tile `i`."""
-        return self.layout.take(x, i)
-
-    def weight(self, i: int) -> np.ndarray:
-        """Return 1 in the core and 0 in the halo."""
-        window = self.layout.window(i)
-        cuts = [
-            (core.start - whole.start, core.stop - whole.start, whole.stop - whole.start)
-            for core, whole in zip(window.core, window.extended, strict=True)
-        ]
-        rows, columns = (np.isin(np.arange(n), np.arange(a, b)) for a, b, n in cuts)
-        return np.outer(rows, columns).astype(float)
-
-    def add(self, out: Tensor, i: int, y: Tensor) -> None:
-        """Add the core of a window."""
-        (rows, columns), extended = self.layout.window(i)
-        above, left = rows.start - extended[0].start, columns.start - extended[1].start
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        core = y[..., above : above + height, left : left + width]
-        out[..., rows.start : rows.stop, columns.start : columns.stop] += core
-
-
 def whole(config: BlockConfig) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """Return a network of the whole field."""
     network = Denoiser(config)
@@ -196,7 +162,7 @@ def closed(gradient: Tensor) -> Tensor:
     return gradient
 
 
-def tiled(layout: TileLayout | Hard) -> Callable:
+def tiled(layout: TileLayout) -> Callable:
     """Return what makes a network that runs tile by tile and is trained so."""
 
     def make(config: BlockConfig) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
@@ -217,7 +183,7 @@ VARIANTS: dict[str, tuple[Callable, BlockConfig]] = {
     "linear, no gate": (ungated, BLOCK),
     "tile, no halo": (whole, replace(BLOCK, mixer="tile", halo=(0, 0))),
     "network in tiles, Hann": (tiled(LAYOUT), BLOCK),
-    "network in tiles, hard": (tiled(Hard(LAYOUT)), BLOCK),
+    "network in tiles, hard": (tiled(replace(LAYOUT, blend=False)), BLOCK),
     "network in tiles, no halo": (tiled(replace(LAYOUT, halo=(0, 0))), BLOCK),
 }
 """How each network is made, and of which blocks; in `network in tiles` nothing sees past 20 x 20

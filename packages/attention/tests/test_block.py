@@ -41,8 +41,10 @@ def inputs(log_sigma, frames=3):
 
 @each
 @pytest.mark.parametrize("temporal", [True, False])
-def test_a_new_block_is_the_identity(mixer, temporal):
-    block = StormBlock(replace(CONFIG, mixer=mixer, temporal=temporal)).double()
+@pytest.mark.parametrize("gate", [True, False])
+def test_a_new_block_is_the_identity(mixer, temporal, gate):
+    config = replace(CONFIG, mixer=mixer, temporal=temporal, noise_gate=gate)
+    block = StormBlock(config).double()
     x, (condition, modulation, history) = tokens(2, 24, WIDTH), inputs(torch.zeros(2))
     y = block(x, condition, modulation, shape=SHAPE, history=history)
     torch.testing.assert_close(y, x, rtol=0, atol=0)
@@ -96,6 +98,19 @@ def test_the_gates_weigh_space_against_time():
 
     assert influence(-100.0) == 0
     assert influence(100.0) > 0.1
+
+
+def test_without_gates_a_block_is_one_whose_gates_are_open():
+    gated, plain = trained(StormBlock(CONFIG)), StormBlock(replace(CONFIG, noise_gate=False))
+    for gate in (gated.mix_gate, gated.cross_gate):
+        torch.nn.init.zeros_(gate.linear.weight)
+        torch.nn.init.constant_(gate.linear.bias, 100.0)
+    plain.double().load_state_dict(
+        {name: w for name, w in gated.state_dict().items() if "_gate." not in name}
+    )
+    x, (condition, modulation, history) = tokens(2, 24, WIDTH), inputs(torch.tensor([-1.0, 2.0]))
+    y, z = (b(x, condition, modulation, shape=SHAPE, history=history) for b in (gated, plain))
+    torch.testing.assert_close(y, z, rtol=1e-12, atol=1e-12)
 
 
 @each

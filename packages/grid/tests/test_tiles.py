@@ -1,5 +1,7 @@
 """Laws of tiles: cores cover, weights add up to one, merging undoes splitting."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,8 @@ def layouts(draw):
     shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
     tiles = tuple(draw(st.integers(1, n)) for n in shape)
     halo = tuple(draw(st.integers(0, n)) for n in shape)
-    return TileLayout(shape, tiles, halo, draw(st.tuples(st.booleans(), st.booleans())))
+    periodic = draw(st.tuples(st.booleans(), st.booleans()))
+    return TileLayout(shape, tiles, halo, periodic, blend=draw(st.booleans()))
 
 
 @given(layouts())
@@ -34,7 +37,7 @@ def test_cores_cover_every_cell_once(layout):
 @given(layouts())
 def test_weights_lie_between_zero_and_one(layout):
     for i in range(len(layout)):
-        assert layout.weight(i).min() > 0
+        assert layout.weight(i).min() > 0 if layout.blend else layout.weight(i).min() >= 0
         assert layout.weight(i).max() <= 1 + 1e-12
 
 
@@ -55,6 +58,17 @@ def test_weights_are_the_hann_ramp():
     rising = np.sin(np.pi * (np.arange(4) + 0.5) / 8) ** 2
     np.testing.assert_allclose(layout.weight(1)[0], [*rising, 1, 1], rtol=1e-12)
     np.testing.assert_allclose(layout.weight(0)[0], [1, 1, *rising[::-1]], rtol=1e-12)
+
+
+@given(layouts())
+def test_without_blending_every_cell_is_of_the_tile_whose_core_it_is_in(layout):
+    layout = replace(layout, blend=False)
+    numbers = [
+        np.full(tile.shape, i) for i, tile in enumerate(layout.split(np.zeros(layout.shape)))
+    ]
+    owner = layout.merge(numbers)
+    for i, ((rows, cols), _) in enumerate(layout.windows()):
+        assert (owner[slice(*rows), slice(*cols)] == i).all()
 
 
 def test_merging_is_the_adjoint_of_weighted_splitting():

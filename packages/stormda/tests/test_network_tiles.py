@@ -109,6 +109,49 @@ def test_tiles_are_windows_added_up_and_so_are_their_gradients(on: Grid) -> None
         assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("on", [GLOBE, PlaneGrid((12, 24), (1.0, 1.0), periodic=(False, True))])
+def test_tiles_that_run_together_answer_as_one_by_one(on: Grid) -> None:
+    """Also where windows at walls have another size; the samples have different levels."""
+    g = torch.Generator().manual_seed(1)
+    history, d = (
+        torch.randn(2, *shape, 2, 12, 24, generator=g, dtype=torch.float64) for shape in ((2,), ())
+    )
+    sigma, level = torch.tensor([0.3, 2.0]).double(), torch.tensor([[0.1, 0.2], [0.5, 1.0]])
+    answers = []
+    for together in (1, 4):
+        network = trained(replace(CONFIG, network_batch=together), on)
+        y = network(d, sigma, network.encode(history, level.double()))
+        answers.append([y, *torch.autograd.grad(y.square().sum(), network.trunk.parameters())])
+    for one, four in zip(*answers, strict=True):
+        assert_close(four, one, rtol=1e-10, atol=1e-12)
+
+
+def test_without_blending_tiles_answer_for_their_cores() -> None:
+    network = trained(replace(CONFIG, network_blend=False), GLOBE)
+    x, condition, modulation, past, weight = tokens_and_past(network)
+    tiles = network.tiles
+    assert tiles is not None
+    y = tiles(network.trunk, x, condition, modulation, history=past, weight=weight)
+    y = rearrange(y, "b (y x) d -> b d y x", y=6)
+
+    def cut(t: Tensor) -> Tensor:
+        """Return the window of the middle tile of the lower row, one row of it over the pole."""
+        window = tiles.layout.take(rearrange(t, "... (y x) d -> ... d y x", y=6), 4)
+        return rearrange(window, "... d y x -> ... (y x) d")
+
+    answer = plain(
+        network,
+        cut(x),
+        condition,
+        modulation,
+        HistoryKeys(cut(past.keys), cut(past.values)),
+        cut(weight[:, None])[:, 0],
+        (5, 6),
+    )
+    answer = rearrange(answer, "b (y x) d -> b d y x", y=5)
+    assert_close(y[..., 3:6, 4:8], answer[..., 1:4, 1:5], rtol=1e-12, atol=1e-12)
+
+
 def test_one_tile_without_a_halo_is_the_whole() -> None:
     on = PlaneGrid((12, 24), (1.0, 1.0), periodic=(False, False))
     one = replace(CONFIG, network_tiles=(1, 1), network_halo=(0, 0))
@@ -138,5 +181,7 @@ def test_a_tile_sees_no_further_than_its_halo() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match=r"^tiles: expected between 1 and the cells \(6, 12\)"):
         StormNetwork(replace(CONFIG, network_tiles=(7, 1)), GLOBE)
+    with pytest.raises(ValueError, match=r"^network_batch: expected at least 1, got 0$"):
+        replace(CONFIG, network_batch=0)
     with pytest.raises(ValueError, match=r"^network_tiles: expected \(1, 1\) as the tokens have"):
         StormNetwork(CONFIG, grid("healpix4"))

@@ -70,6 +70,10 @@ class BlockConfig:
     latents: int = 64
     """Latents of each head of the mixer `latent`."""
 
+    noise_gate: bool = True
+    """Whether the noise level weighs space against time; else both branches are added as they
+    are."""
+
     def __post_init__(self) -> None:
         """Check the fields."""
         if self.width < 1:
@@ -180,10 +184,10 @@ class StormBlock(nn.Module):
         self.mix = MIXERS[config.mixer](config)
         if around is not None:
             self._look_around(around)
-        self.mix_gate = NoiseGate(width, start=0.9)
+        self.mix_gate = NoiseGate(width, start=0.9) if config.noise_gate else None
         if config.temporal:
             self.cross = TemporalCrossAttention(width, config.heads)
-            self.cross_gate = NoiseGate(width, start=0.5)
+            self.cross_gate = NoiseGate(width, start=0.5) if config.noise_gate else None
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), zero_linear(hidden, width))
 
     def forward(
@@ -262,7 +266,7 @@ class StormBlock(nn.Module):
         """Return the tokens after the first branch; the arguments are those of `forward`."""
         to_mix, _, _ = self._shifts(modulation)
         mixed = self.mix(modulate(x, to_mix), shape=shape, weight=weight, state=state)
-        return torch.addcmul(x, self.mix_gate(condition)[:, None], mixed)
+        return _added(x, mixed, self.mix_gate, condition)
 
     def in_time(
         self,
@@ -277,8 +281,8 @@ class StormBlock(nn.Module):
         if self.config.temporal:
             if history is None:
                 raise ValueError("history: expected HistoryKeys as temporal=True, got None")
-            gate = self.cross_gate(condition)[:, None]
-            x = torch.addcmul(x, gate, self.cross(modulate(x, to_cross), history))
+            seen = self.cross(modulate(x, to_cross), history)
+            x = _added(x, seen, self.cross_gate, condition)
         out: Tensor = x + self.mlp(modulate(x, to_mlp))
         return out
 
@@ -286,6 +290,11 @@ class StormBlock(nn.Module):
         """Return shift and scale of each branch, `(3, 2, b, 1, D)`."""
         shared = rearrange(modulation, "b (three two d) -> three two b 1 d", three=3, two=2)
         return shared + rearrange(self.table, "(three two) d -> three two 1 1 d", three=3)
+
+
+def _added(x: Tensor, branch: Tensor, gate: NoiseGate | None, condition: Tensor) -> Tensor:
+    """Return the tokens and a branch, weighed by the noise level where there is a gate."""
+    return x + branch if gate is None else torch.addcmul(x, gate(condition)[:, None], branch)
 
 
 def modulate(x: Tensor, by: Tensor) -> Tensor:

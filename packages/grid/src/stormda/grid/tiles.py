@@ -6,7 +6,8 @@ Tile t has a core; its window is the core and a halo around it. With a the Hann 
 
 over the `2 h` cells that two windows share, rising for one and falling for the other, divided by
 the sum over tiles, the weights are a partition of unity: cutting a field into windows and adding
-the weighted windows up gives the field again.
+the weighted windows up gives the field again. Without blending, a is 1 in the core and 0 in the
+halo: every cell is its own tile's, and where windows differ there is a seam.
 """
 
 import itertools
@@ -89,6 +90,9 @@ class TileLayout:
 
     fold: Fold | None = None
     """Where the rows fold: over this one of the `poles` lie the columns that face each other."""
+
+    blend: bool = True
+    """Whether windows that overlap are blended by Hann weights; else each is cut to its core."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -281,7 +285,8 @@ class TileLayout:
     def _ramps_along(self, direction: int) -> list[Floats]:
         n, halo = self.shape[direction], self.halo[direction]
         spans = self._spans(direction)
-        ramps = [hann(core, window, halo) for core, window in spans]
+        ramp = hann if self.blend else crop
+        ramps = [ramp(core, window, halo) for core, window in spans]
         wrap = (Border.WRAP, Border.WRAP)
         borders = wrap if self.wraps[direction] else self._borders(direction)
         cells = [resolve(range(*window), n, borders)[0] for _, window in spans]
@@ -303,6 +308,18 @@ def hann(core: Span, window: Span, halo: int) -> Floats:
             depth = (inward * (u + 0.5 - edge) + halo).clip(0, 2 * halo)
             weight *= np.sin(np.pi * depth / (4 * halo)) ** 2
     return weight
+
+
+def crop(core: Span, window: Span, halo: int) -> Floats:
+    """Return 1 in the core and 0 in the halo.
+
+    Examples:
+        >>> crop(Span(0, 4), Span(-1, 4), 1)
+        array([0., 1., 1., 1., 1.])
+    """
+    del halo  # `hann` has use for it
+    u = np.arange(*window)
+    return ((u >= core.start) & (u < core.stop)).astype(np.float64)
 
 
 def _pieces(span: Span, n: int) -> list[tuple[slice, slice]]:

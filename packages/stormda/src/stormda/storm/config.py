@@ -55,8 +55,20 @@ class StormConfig:
     network_halo: tuple[int, int] = (2, 2)
     """Rows and columns of tokens around such a tile that it sees too."""
 
+    network_blend: bool = True
+    """Whether such tiles are blended by Hann weights where they overlap; else each is cut to its
+    core, which leaves seams."""
+
+    network_batch: int = 1
+    """Such tiles, of one size, that are computed together: quicker where tiles are small, in the
+    memory of so many."""
+
     mlp_ratio: float = 4.0
     """Hidden over model width in the multilayer perceptrons."""
+
+    noise_gate: bool = True
+    """Whether the noise level weighs space against time in every block; else both are added as
+    they are."""
 
     clock: bool = False
     """Whether the calendar (year phase, time of day) is an input."""
@@ -68,7 +80,7 @@ class StormConfig:
     def __post_init__(self) -> None:
         if not self.variables or len(set(self.variables)) != len(self.variables):
             raise ValueError(f"variables: expected distinct names, got {self.variables}")
-        for name in ("history", "width", "heads", "depth"):
+        for name in ("history", "width", "heads", "depth", "network_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.modes < 0:

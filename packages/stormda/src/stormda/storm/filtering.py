@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stormda.assimilation import Denoiser, Observation, assimilate, dpmpp_2m, mmps
+from stormda.assimilation import Denoiser, Guidance, Observation, assimilate, dpmpp_2m, mmps
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Storm
 
@@ -107,6 +107,7 @@ def sample_present(
     members: int | Sequence[int],
     settings: FilterSettings,
     generator: torch.Generator,
+    guidance: Guidance | None = None,
 ) -> Tensor:
     """Sample the present of every member from its conditional and the observations.
 
@@ -116,16 +117,20 @@ def sample_present(
         members: How many there are, or which; the noise of each follows from its number.
         settings: Noise levels and guidance.
         generator: Source of the noise.
+        guidance: How samples are drawn to the observations; None for moment matching, with the
+            tolerance and iterations of the settings.
 
     Returns:
         States [physical units], (members, variables, rows, cols).
     """
+    if guidance is None:
+        guidance = mmps(tolerance=settings.tolerance, max_iterations=settings.iterations)
     departure = assimilate(
         now,
         observation,
         members=members,
         generator=generator,
-        guidance=mmps(tolerance=settings.tolerance, max_iterations=settings.iterations),
+        guidance=guidance,
         sampler=dpmpp_2m(
             steps=settings.steps,
             sigma_min=settings.sigma_min,
@@ -147,12 +152,19 @@ class OneStageFilter:
         initial: Ensemble at the initial time [physical units], (members, variables, rows, cols).
         settings: How it is cycled.
         generator: Source of all noise.
+        guidance: As in `sample_present`.
     """
 
     def __init__(
-        self, prior: Storm, initial: Tensor, settings: FilterSettings, generator: torch.Generator
+        self,
+        prior: Storm,
+        initial: Tensor,
+        settings: FilterSettings,
+        generator: torch.Generator,
+        guidance: Guidance | None = None,
     ) -> None:
         self.prior, self.settings, self.generator = prior, settings, generator
+        self.guidance = guidance
         self.past = torch.stack([initial] * prior.config.history, 1)
 
     def step(self, observation: Observation | None, *, clock: Tensor | None = None) -> Tensor:
@@ -177,6 +189,7 @@ class OneStageFilter:
             members=len(past),
             settings=self.settings,
             generator=self.generator,
+            guidance=self.guidance,
         )
 
     def push(self, analysis: Tensor) -> None:
@@ -191,8 +204,9 @@ def run_storm(
     *,
     settings: FilterSettings,
     generator: torch.Generator,
+    guidance: Guidance | None = None,
 ) -> Iterator[Tensor]:
     """Yield the analysis ensemble of every cycle, in physical units."""
-    state = OneStageFilter(prior, initial, settings, generator)
+    state = OneStageFilter(prior, initial, settings, generator, guidance)
     for observation in observations:
         yield state.step(observation)

@@ -327,6 +327,7 @@ def _block(config: StormConfig, whole: Patching) -> BlockConfig:
         mlp_ratio=config.mlp_ratio,
         tile=config.tile,
         halo=config.halo,
+        noise_gate=config.noise_gate,
         periodic=whole.grid.periodic,
         poles=has_poles(whole),
     )

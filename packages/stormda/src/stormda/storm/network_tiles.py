@@ -3,7 +3,8 @@
     y = sum_i P_i^T (w_i * blocks(P_i x)),    P_i takes tile i and a halo, w_i its Hann weights
 
 Nothing is said between tiles until their answers are merged, so that a tile sees as far as its
-halo and no further; memory is that of one tile. On a mesh every rank has one tile: its halo comes
+halo and no further; memory is that of one tile, or of those that run together. Without blending
+w_i is 1 in the tile and 0 in its halo. On a mesh every rank has one tile: its halo comes
 from the ranks around it, and the overlapping edges of the answers go back.
 
 Source: TILES of ORBIT-2, Wang et al. (2025), https://arxiv.org/abs/2505.04802, merged and
@@ -51,7 +52,7 @@ class NetworkTiles:
                 "network_tiles: expected (1, 1) as the tokens have no rows and columns, "
                 f"got {config.network_tiles}"
             )
-        self.share, self.width = share, config.width
+        self.share, self.width, self.together = share, config.width, config.network_batch
         ends = Border.POLE_EDGE if poles else Border.WALL
         self.layout = TileLayout(
             share.shape,
@@ -59,6 +60,7 @@ class NetworkTiles:
             config.network_halo,
             share.whole.grid.periodic,
             (ends, ends),
+            blend=config.network_blend,
         )
         if share.alone:
             return
@@ -83,7 +85,7 @@ class NetworkTiles:
         field = self._packed(tokens, history, weight)
         run = partial(self._on_window, blocks, tuple(history.keys.shape))
         if self.share.alone:
-            tiled = tilewise(run, self.layout, parameters=blocks.parameters())
+            tiled = tilewise(run, self.layout, batch=self.together, parameters=blocks.parameters())
             merged = tiled(field, condition, modulation)
         else:
             merged = self._on_own_tile(run, field, condition, modulation)
@@ -109,7 +111,12 @@ class NetworkTiles:
         condition: Tensor,
         modulation: Tensor,
     ) -> Tensor:
-        """Return what the blocks make of a window, (b, D, window rows, window columns)."""
+        """Return what the blocks make of windows, (b, D, window rows, window columns).
+
+        Windows of several tiles are stacked along b, the levels of the samples are not.
+        """
+        stacked = len(window) // len(condition)
+        condition, modulation = condition.repeat(stacked, 1), modulation.repeat(stacked, 1)
         channels = past[1] * past[2] * past[4]
         field, weight, *keys_and_values = window.split_with_sizes(
             [self.width, 1, channels, channels], 1
