@@ -420,6 +420,30 @@ def test_a_file_that_was_replaced_is_opened_again(tmp_path):
         assert float(open_store(path).read("x")[0].max()) == value
 
 
+def test_a_file_that_was_rewritten_in_place_is_not_read_as_it_was(tmp_path):
+    """HDF5 shares what it knows of a file among all who have it open, by its place on the disk."""
+    path, g = tmp_path / "a.nc", LatLonGrid([0, 1], [0, 1])
+    kept = []
+    for value, frames in ((1.0, 1), (2.0, 3), (3.0, 2)):
+        other = tmp_path / "other.nc"
+        write_fields(
+            other,
+            {"x": np.full((frames, 2, 2), value)},
+            times=np.datetime64("2000-01-01") + np.arange(frames),
+            grid=g,
+            attributes={"x": {"units": "m"}},
+            overwrite=True,
+        )
+        path.write_bytes(other.read_bytes())  # the same file to the file system
+        store = open_store(path)
+        reader = store.reader("x")
+        values, _ = store.read("x")
+        assert values.shape == (frames, 2, 2)
+        assert (values == value).all()
+        assert (reader.read(np.arange(frames))[0] == value).all()
+        kept.append((store, reader))
+
+
 def test_a_store_goes_to_another_process(tmp_path):
     """Nothing that is open goes with it."""
     import pickle

@@ -24,7 +24,7 @@ from stormda.io.files import open_raw
 from stormda.io.formats import Location
 from stormda.io.horizontal import Horizontal, read_horizontal
 from stormda.io.quantities import PhysicalQuantity, identify
-from stormda.io.stored import stored_array
+from stormda.io.stored import close_rewritten, stored_array
 from stormda.io.times import decode_model_times, decode_times
 from stormda.io.units import Unit, parse_unit
 
@@ -167,6 +167,7 @@ def index_file(path: Location, how: Reading) -> FileIndex:
         ValueError: If it is of no known format or its time, grid, level or member axis is not
             usable.
     """
+    close_rewritten(path)
     with open_raw(path) as dataset:
         try:
             if is_anemoi(dataset.variables, dataset.attrs):

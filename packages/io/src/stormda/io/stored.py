@@ -2,7 +2,8 @@
 
 Opening a file costs more than reading a tile of it, so the last few stay open: at most 32, by
 process. A process that was forked or spawned opens its own, and a file that was replaced since is
-opened again.
+opened again. One that was rewritten in place is closed before that: as long as anybody has it
+open, HDF5 would show what it was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import h5py
 import numpy as np
@@ -82,8 +83,20 @@ def close_all() -> None:
     _POOL.clear()
 
 
-_Opened = tuple[object, Callable[[str], StoredArray]]
-"""What an open file is, and what finds its variables."""
+_Identity = tuple[int, int, int, int] | None
+
+
+class _Opened(NamedTuple):
+    """An open file."""
+
+    identity: _Identity
+    """What it was when it was opened."""
+
+    find: Callable[[str], StoredArray]
+    """What finds its variables."""
+
+    close: Callable[[], None]
+    """What closes it for everybody."""
 
 
 class _Pool:
@@ -100,14 +113,31 @@ class _Pool:
         with self._lock:
             if self._process != os.getpid():  # what a parent opened is not ours to read
                 self._opened, self._process = OrderedDict(), os.getpid()
+            self._close_former(identity)
             known = self._opened.get(location)
-            if known is None or known[0] != identity:
-                known = identity, cache(_finder(location))  # a variable keeps its chunks
+            if known is None or known.identity != identity:
+                find, close = _open(location)
+                known = _Opened(identity, cache(find), close)  # a variable keeps its chunks
                 self._opened[location] = known
             self._opened.move_to_end(location)
             while len(self._opened) > MOST_OPEN:
                 self._opened.popitem(last=False)
-            return known[1]
+            return known.find
+
+    def close_rewritten(self, location: Location) -> None:
+        """Close a file that was rewritten in place since it was opened."""
+        identity = _identity(location)
+        with self._lock:
+            if self._process == os.getpid():
+                self._close_former(identity)
+
+    def _close_former(self, identity: _Identity) -> None:
+        """Close what is the same file in the file system, with other bytes."""
+        for place, known in list(self._opened.items()):
+            same = identity and known.identity and identity[:2] == known.identity[:2]
+            if same and identity != known.identity:
+                known.close()
+                del self._opened[place]
 
     def clear(self) -> None:
         """Forget all."""
@@ -118,31 +148,44 @@ class _Pool:
 _POOL = _Pool()
 
 
-def _identity(location: Location) -> object:
-    """Return what changes when a file is replaced."""
+def close_rewritten(location: Location) -> None:
+    """Close a file that was rewritten in place since it was opened, before it is opened anew.
+
+    Args:
+        location: The file, folder or URL, which is there.
+    """
+    _POOL.close_rewritten(location)
+
+
+def _identity(location: Location) -> _Identity:
+    """Return device, number, size and time of a file, which tell when it is replaced."""
     if isinstance(location, str):
         return None
     status = os.stat(location)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _finder(location: Location) -> Callable[[str], StoredArray]:
-    """Open a file and return what finds its variables."""
+def _nothing() -> None:
+    """Close nothing: whoever reads the bytes anew sees them as they are."""
+
+
+def _open(location: Location) -> tuple[Callable[[str], StoredArray], Callable[[], None]]:
+    """Open a file and return what finds its variables, and what closes it."""
     kind = format_of(location)
     if kind in (Format.ZARR, Format.REFERENCES):
         group = open_group(location)
         if kind is Format.ZARR and isinstance(location, Path):
             require_complete(location, group)
         if is_anemoi(group, group.attrs):
-            return anemoi_fields(group)
-        return lambda name: group[name]  # type: ignore[return-value]  # an array
+            return anemoi_fields(group), _nothing
+        return lambda name: group[name], _nothing  # type: ignore[return-value]  # an array
     if kind is Format.GRIB:
-        return lambda name: _Lazy(location, name)
+        return lambda name: _Lazy(location, name), _nothing
     path = Path(location)
     if kind is Format.NETCDF3:
-        return _mapped_arrays(path).__getitem__
+        return _mapped_arrays(path).__getitem__, _nothing
     file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
-    return lambda name: _dataset(file, name)
+    return lambda name: _dataset(file, name), file.close
 
 
 def _dataset(file: h5py.File, name: str) -> StoredArray:
