@@ -3,9 +3,10 @@
     python tools/fuzz_fields.py --cases 10000
 
 Files of NetCDF-3 and NetCDF-4, made here and (where STORMDA_DATA is set) real, get bytes flipped
-or are cut, one over the other in the same place. Opening and reading them must raise one of our errors, which names the file, or return
-values of the shape it said; what is left of a file that was cut must hold the right values. The
-cases run in processes of their own, so that a crash or a hang of a library would be seen.
+or are cut, one written over the other. Opening and reading them must raise one of our errors,
+which names the file, or return values of the shape it said; what is left of a file that was cut
+must hold the right values. The cases run in processes of their own, so that a crash or a hang of a
+library would be seen.
 """
 
 from __future__ import annotations
