@@ -63,6 +63,31 @@ def plain(
     return x
 
 
+def answer_of_window(
+    network: StormNetwork,
+    i: int,
+    x: Tensor,
+    condition: Tensor,
+    modulation: Tensor,
+    past: HistoryKeys,
+    weight: Tensor,
+) -> Tensor:
+    """Return what the blocks make of the window of tile i alone, (b, D, rows, columns)."""
+    assert network.tiles is not None
+    layout = network.tiles.layout
+
+    def cut(t: Tensor) -> Tensor:
+        window = layout.take(rearrange(t, "... (y x) d -> ... d y x", y=6), i)
+        return rearrange(window, "... d y x -> ... (y x) d")
+
+    (top, bottom), (left, right) = layout.window(i).extended
+    shape = (bottom - top, right - left)
+    keys = HistoryKeys(cut(past.keys), cut(past.values))
+    seen = cut(weight[:, None])[:, 0]
+    answer = plain(network, cut(x), condition, modulation, keys, seen, shape)
+    return rearrange(answer, "b (y x) d -> b d y x", y=shape[0])
+
+
 @pytest.mark.parametrize("on", [GLOBE, PlaneGrid((12, 24), (1.0, 1.0), periodic=(True, True))])
 def test_tiles_are_windows_added_up_and_so_are_their_gradients(on: Grid) -> None:
     """The obvious way keeps the graph of all windows."""
@@ -72,32 +97,12 @@ def test_tiles_are_windows_added_up_and_so_are_their_gradients(on: Grid) -> None
     assert tiles is not None
     y = tiles(network.trunk, x, condition, modulation, history=past, weight=weight)
 
-    def field(t: Tensor) -> Tensor:
-        return rearrange(t, "... (y x) d -> ... d y x", y=6)
-
-    def tokens(t: Tensor) -> Tensor:
-        return rearrange(t, "... d y x -> ... (y x) d")
-
     merged = torch.zeros(2, 16, 6, 12, dtype=torch.float64)
     for i in range(6):
-
-        def cut(t: Tensor, i: int = i) -> Tensor:
-            return tokens(tiles.layout.take(field(t), i))
-
-        (top, bottom), (left, right) = tiles.layout.window(i).extended
-        shape = (bottom - top, right - left)
-        answer = plain(
-            network,
-            cut(x),
-            condition,
-            modulation,
-            HistoryKeys(cut(past.keys), cut(past.values)),
-            cut(weight[:, None])[:, 0],
-            shape,
-        )
+        answer = answer_of_window(network, i, x, condition, modulation, past, weight)
         merged = merged.clone()
-        tiles.layout.add(merged, i, rearrange(answer, "b (y x) d -> b d y x", y=shape[0]))
-    expected = tokens(merged)
+        tiles.layout.add(merged, i, answer)
+    expected = rearrange(merged, "b d y x -> b (y x) d")
     assert_close(y, expected, rtol=1e-12, atol=1e-12)
     ybar = torch.randn(y.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     inputs = (x, *network.trunk.parameters())
@@ -134,21 +139,9 @@ def test_without_blending_tiles_answer_for_their_cores() -> None:
     y = tiles(network.trunk, x, condition, modulation, history=past, weight=weight)
     y = rearrange(y, "b (y x) d -> b d y x", y=6)
 
-    def cut(t: Tensor) -> Tensor:
-        """Return the window of the middle tile of the lower row, one row of it over the pole."""
-        window = tiles.layout.take(rearrange(t, "... (y x) d -> ... d y x", y=6), 4)
-        return rearrange(window, "... d y x -> ... (y x) d")
-
-    answer = plain(
-        network,
-        cut(x),
-        condition,
-        modulation,
-        HistoryKeys(cut(past.keys), cut(past.values)),
-        cut(weight[:, None])[:, 0],
-        (5, 6),
-    )
-    answer = rearrange(answer, "b (y x) d -> b d y x", y=5)
+    # The middle tile of the lower row, with one row of its window over the pole.
+    answer = answer_of_window(network, 4, x, condition, modulation, past, weight)
+    assert answer.shape[-2:] == (5, 6)
     assert_close(y[..., 3:6, 4:8], answer[..., 1:4, 1:5], rtol=1e-12, atol=1e-12)
 
 
