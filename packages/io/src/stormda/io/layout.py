@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stormda.grid import Grid, LatLonGrid, PlaneGrid
-from stormda.io.cf_file import CFLayout
+from stormda.io.cf_file import CFLayout, CFVariable
 from stormda.io.horizontal import PERIODIC
 from stormda.io.index import LevelAxis
-from stormda.io.netcdf4_file import CFVariable
 from stormda.io.times import encode_times, time_attributes
 from stormda.io.units import temperature_attributes
 
