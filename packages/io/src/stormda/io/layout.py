@@ -100,8 +100,15 @@ def field_layout(
     )
 
 
-def require_storable(name: str, values: NDArray[np.generic]) -> NDArray[np.float32]:
+def require_storable(
+    name: str, values: NDArray[np.generic], place: tuple[int, ...] = ()
+) -> NDArray[np.float32]:
     """Return values as float32, refusing what is neither a finite float32 nor NaN.
+
+    Args:
+        name: The variable.
+        values: Its values, or a part of them.
+        place: The first indices of that part.
 
     Raises:
         ValueError: If a value is infinite, or too large for float32.
@@ -116,7 +123,7 @@ def require_storable(name: str, values: NDArray[np.generic]) -> NDArray[np.float
         index = tuple(int(i) for i in np.argwhere(np.isinf(stored))[0])
         raise ValueError(
             f"fields: expected finite values or NaN in {name!r}, "
-            f"got {values[index]} at index {index}"
+            f"got {values[index]} at index {(*place, *index)}"
         )
     return stored
 
