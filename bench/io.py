@@ -13,9 +13,11 @@ turn, since all of this is its work.
 
 An ensemble of 88 MB is written again and again over its like, in turns of random order: the disk
 is never waited for between them. Megabytes are counted by the second of the clock, of the median
-turn. `xarray.to_netcdf` alone leaves its bytes in memory, where a loss of power loses them; the
-same bytes, flushed, are what no crash-safe writer can do without on this disk. Prints a table and
-writes bench/results/io.csv, with machine, versions and commit.
+turn. `xarray.to_netcdf` alone leaves its bytes in memory, where a loss of power loses them, and
+the next turn throws them away unwritten. So a series of such ensembles is written too, each to a
+file of its own, more than the system takes into memory before the disk must follow (9 GB, which
+have to be free). It is counted until all of it is on the disk, and until the last call returns.
+Prints a table and writes bench/results/io.csv, with machine, versions and commit.
 """
 
 from __future__ import annotations
@@ -63,6 +65,13 @@ TILE, WIDE = (60, 120), (120, 240)
 SAMPLES = 24
 TURNS = 8
 WRITING_TURNS = 25
+SERIES, SERIES_TURNS = 100, 3
+SERIES_WRITERS = (
+    "write_ensemble, with checksums, flushed to the disk",
+    "xarray.to_netcdf",
+    "xarray.to_netcdf by h5netcdf",
+)
+"""What writes many ensembles one after the other: xarray leaves it to the system when."""
 GRID = LatLonGrid(np.linspace(-89.625, 89.625, ROWS), np.arange(COLS) * 0.75)
 TIMES = np.arange("2000-01-01", "2000-01-09", dtype="M8[h]").astype("M8[s]")
 
@@ -256,33 +265,71 @@ def memory(path: Path) -> Iterator[Row]:
 
 
 def writing(folder: Path, x: NDArray[np.float32]) -> Iterator[Row]:
-    """Compare the writing of an ensemble of 8 members."""
+    """Compare the writing of an ensemble of 8 members: of one, and of one after the other."""
     members = x.reshape(8, FRAMES // 8, ROWS, COLS)
-    writers = ensemble_writers(folder, members)
+    writers = ensemble_writers(members)
+    yield from again_and_again(folder, writers, members.nbytes)
+    unflushed = {name: write for name, write in writers.items() if name in SERIES_WRITERS}
+    yield from one_after_the_other(folder, unflushed, members.nbytes)
+
+
+def again_and_again(
+    folder: Path, writers: Mapping[str, Callable[[Path], None]], size: int
+) -> Iterator[Row]:
+    """Compare the writing of an ensemble over its like."""
     clock: dict[str, list[float]] = {name: [] for name in writers}
     processor: dict[str, list[float]] = {name: [] for name in writers}
     dice = random.Random(0)
     for _ in range(WRITING_TURNS):
         for name in dice.sample([*writers], len(writers)):
             start, own = time.perf_counter(), time.process_time()
-            writers[name]()
+            writers[name](folder / f"{[*writers].index(name)}.nc")
             clock[name].append(time.perf_counter() - start)
             processor[name].append(time.process_time() - own)
     seconds = {name: statistics.median(times) for name, times in clock.items()}
     busy = {name: statistics.median(times) for name, times in processor.items()}
-    mine, *others = writers
     for name in writers:
-        yield Row(what=name, value=members.nbytes / 1e6 / seconds[name], unit="MB/s")
-    for name in others:
-        yield Row(what=f"write_ensemble, of {name}", value=seconds[name] / seconds[mine],
-                  unit="times", target=">= 1" if name.startswith("xarray") else "")  # fmt: skip
-    for name in others:
-        yield Row(what=f"write_ensemble, of {name}, by processor time",
-                  value=busy[name] / busy[mine], unit="times")  # fmt: skip
+        yield Row(what=name, value=size / 1e6 / seconds[name], unit="MB/s")
+    yield from ratios("", seconds, target=">= 1")
+    yield from ratios(", by processor time", busy)
 
 
-def ensemble_writers(folder: Path, members: NDArray[np.float32]) -> dict[str, Callable[[], None]]:
-    """Return what writes the ensemble, by name; each has a file that it replaces."""
+def one_after_the_other(
+    folder: Path, writers: Mapping[str, Callable[[Path], None]], size: int
+) -> Iterator[Row]:
+    """Compare the writing of many ensembles, as cycles do, each to a file of its own."""
+    returned: dict[str, list[float]] = {name: [] for name in writers}
+    stored: dict[str, list[float]] = {name: [] for name in writers}
+    dice = random.Random(0)
+    for _ in range(SERIES_TURNS):
+        for name in dice.sample([*writers], len(writers)):
+            with tempfile.TemporaryDirectory(dir=folder) as own:
+                os.sync()
+                start = time.perf_counter()
+                for i in range(SERIES):
+                    writers[name](Path(own, f"{i}.nc"))
+                returned[name].append(time.perf_counter() - start)
+                os.sync()
+                stored[name].append(time.perf_counter() - start)
+    of_series = f", {SERIES * size / 1e9:.0f} GB"
+    seconds = {name: statistics.median(times) for name, times in stored.items()}
+    for name in writers:
+        yield Row(what=name + of_series, value=SERIES * size / 1e6 / seconds[name], unit="MB/s")
+    yield from ratios(f"{of_series}, until it is on the disk", seconds, target=">= 1")
+    calls = {name: statistics.median(times) for name, times in returned.items()}
+    yield from ratios(f"{of_series}, until the last call returns", calls)
+
+
+def ratios(what: str, seconds: Mapping[str, float], target: str = "") -> Iterator[Row]:
+    """Yield how fast the first writer is beside the others; the target is for those of xarray."""
+    mine, *others = seconds
+    for name in others:
+        yield Row(what=f"write_ensemble, of {name}{what}", value=seconds[name] / seconds[mine],
+                  unit="times", target=target if name.startswith("xarray") else "")  # fmt: skip
+
+
+def ensemble_writers(members: NDArray[np.float32]) -> dict[str, Callable[[Path], None]]:
+    """Return what writes the ensemble to a file, which it replaces, by name."""
     times = TIMES[: members.shape[1]]
     dataset = xr.Dataset(
         {"t2m": (("realization", "time", "lat", "lon"), members, {"units": "K"})},
@@ -291,31 +338,31 @@ def ensemble_writers(folder: Path, members: NDArray[np.float32]) -> dict[str, Ca
     chunks = {"t2m": {"chunksizes": (1, 1, ROWS, COLS)}}
     checked = {"t2m": {**chunks["t2m"], "fletcher32": True}}
 
-    def ours() -> None:
-        write_ensemble(folder / "ours.nc", {"t2m": members}, times=times, grid=GRID,
+    def ours(path: Path) -> None:
+        write_ensemble(path, {"t2m": members}, times=times, grid=GRID,
                        attributes={"t2m": {"units": "K"}}, overwrite=True)  # fmt: skip
 
-    def theirs(name: str, *, flushed: bool = False, **options: Any) -> Callable[[], None]:  # noqa: ANN401
-        def write() -> None:
-            dataset.to_netcdf(folder / name, **options)
+    def theirs(*, flushed: bool = False, **options: Any) -> Callable[[Path], None]:  # noqa: ANN401
+        def write(path: Path) -> None:
+            dataset.to_netcdf(path, **options)
             if flushed:
-                flush(folder / name)
+                flush(path)
 
         return write
 
-    def bytes_alone() -> None:
-        with atomic_path(folder / "bytes", overwrite=True) as temporary:
+    def bytes_alone(path: Path) -> None:
+        with atomic_path(path, overwrite=True) as temporary:
             temporary.write_bytes(members)
 
     h5 = {"engine": "h5netcdf"}
     return {
         "write_ensemble, with checksums, flushed to the disk": ours,
-        "xarray.to_netcdf": theirs("default.nc"),
-        "xarray.to_netcdf by h5netcdf": theirs("h5.nc", **h5),
-        "xarray.to_netcdf by h5netcdf, same chunks": theirs("chunks.nc", encoding=chunks, **h5),
-        "xarray.to_netcdf, flushed": theirs("flushed.nc", flushed=True),
+        "xarray.to_netcdf": theirs(),
+        "xarray.to_netcdf by h5netcdf": theirs(**h5),
+        "xarray.to_netcdf by h5netcdf, same chunks": theirs(encoding=chunks, **h5),
+        "xarray.to_netcdf, flushed": theirs(flushed=True),
         "xarray.to_netcdf by h5netcdf, same chunks, checksums, flushed":
-            theirs("safe.nc", flushed=True, encoding=checked, **h5),
+            theirs(flushed=True, encoding=checked, **h5),
         "the same bytes and nothing else, flushed and renamed": bytes_alone,
     }  # fmt: skip
 

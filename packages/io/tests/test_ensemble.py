@@ -153,8 +153,8 @@ def test_an_existing_output_is_refused_and_kept(tmp_path):
             "got (3, 2, 3, 4, 6)",
         ),
         (
-            {"fields": {"theta": np.full((3, 2, 4, 6), 1e39)}},
-            "fields: expected finite values or NaN in 'theta', got 1e+39 at index (0, 0, 0, 0)",
+            {"fields": {"theta": np.where(np.arange(144).reshape(3, 2, 4, 6) == 101, 1e39, 1.0)}},
+            "fields: expected finite values or NaN in 'theta', got 1e+39 at index (2, 0, 0, 5)",
         ),
         (
             {"fields": {"x": fields()["theta"]}},

@@ -1,7 +1,8 @@
 """Writing one NetCDF-4 file by the CF conventions: all of it, or nothing.
 
 A file is described first, by its dimensions and variables, and then filled; both inside
-`atomic_path`. It has the HDF5 format of 2008, which every NetCDF-4 library reads.
+`atomic_path`. h5netcdf describes it, in the HDF5 format of 2008 that every NetCDF-4 library reads,
+and h5py fills it.
 
 Source: CF Conventions 1.11, https://cfconventions.org
 """
@@ -17,12 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from stormda.io.atomic import atomic_path
 from stormda.io.files import open_raw
 from stormda.io.guarded_file import guarded_file
-from stormda.io.netcdf4_file import CFVariable, describe
 
 CONVENTIONS = "CF-1.11"
 """The version of the CF conventions that files are written by."""
@@ -33,6 +36,32 @@ PROVENANCE = "provenance"
 _DESCRIPTIONS = ("title", "institution", "source", "history", "references", "comment")
 
 _LIBVER = ("v108", "v110")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CFVariable:
+    """A variable to be written."""
+
+    dims: tuple[str, ...]
+    """The names of its dimensions."""
+
+    attributes: Mapping[str, object]
+    """Its CF attributes."""
+
+    data: NDArray[np.generic] | None = None
+    """Its values; None if they are filled in later."""
+
+    dtype: str = "f4"
+    """The type it is stored as, where it has no data yet."""
+
+    fill: float | None = None
+    """What stands for a missing value; None if nothing may be missing."""
+
+    chunks: tuple[int, ...] | None = None
+    """The sizes of the pieces that are stored, and compressed, together."""
+
+    compression: int = 0
+    """The level of gzip, 1 to 9; 0 for none."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,8 +102,11 @@ def create_cf(path: str | Path, layout: CFLayout, *, overwrite: bool) -> Iterato
         guarded_file(temporary, "w+b") as raw,
         h5py.File(raw, "w", libver=_LIBVER, track_order=True) as file,
     ):
-        file.attrs.update(attributes)
-        describe(file, layout.dimensions, layout.variables)
+        with h5netcdf.File(file, "w") as described:
+            described.dimensions = dict(layout.dimensions)
+            described.attrs.update(attributes)
+            for name, variable in layout.variables.items():
+                _create(described, name, variable)
         yield file
 
 
@@ -121,3 +153,25 @@ def global_attributes(provenance: Mapping[str, Any]) -> dict[str, str]:
 @cache
 def _writer() -> str:
     return f"stormda-io {version('stormda-io')}"
+
+
+def _create(file: h5netcdf.File, name: str, variable: CFVariable) -> None:
+    options: dict[str, object] = {}
+    if variable.compression:
+        options = {
+            "compression": "gzip",
+            "compression_opts": variable.compression,
+            "shuffle": True,
+        }
+    if variable.chunks is not None:
+        options["fletcher32"] = True  # a damaged piece is refused when it is read
+    created = file.create_variable(
+        name,
+        variable.dims,
+        dtype=variable.dtype if variable.data is None else variable.data.dtype,
+        data=variable.data,
+        fillvalue=None if variable.fill is None else np.float32(variable.fill),
+        chunks=variable.chunks,
+        **options,
+    )
+    created.attrs.update(variable.attributes)

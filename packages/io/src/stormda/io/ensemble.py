@@ -176,10 +176,10 @@ def _write(
 ) -> None:
     shapes = {name: array.shape for name, array in arrays.items()}
     layout = field_layout(axes, shapes, attributes, provenance, compression)
-    stored = {name: require_storable(name, array) for name, array in arrays.items()}
     with create_cf(path, layout, overwrite=overwrite) as file:
-        for name, array in stored.items():
-            write_part(file[name], (), array)
+        for name, array in arrays.items():
+            for i, part in enumerate(array):  # looked at while the one before goes to the disk
+                write_part(file[name], (i,), require_storable(name, part, (i,)))
 
 
 def _with_nan(store: Store, name: str) -> NDArray[np.float32]:

@@ -23,10 +23,9 @@ from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import ArrayLike, NDArray
 
 from stormda.io.atomic import atomic_path, put_in_place
-from stormda.io.cf_file import create_cf
+from stormda.io.cf_file import CFVariable, create_cf
 from stormda.io.files import sha256
 from stormda.io.guarded_file import guarded_file
-from stormda.io.netcdf4_file import CFVariable
 from stormda.io.region_writer import DIGITS, RegionWriter
 from stormda.io.regions import Region, region_of, require_inside, require_whole
 from stormda.io.whole_chunks import write_part

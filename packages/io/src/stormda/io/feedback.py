@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stormda.io.netcdf4_file import CFVariable
+from stormda.io.cf_file import CFVariable
 from stormda.io.observations import ObservationTable
 from stormda.io.point_files import flags, only_where, point_variables, write_point_file
 from stormda.io.units import temperature_attributes

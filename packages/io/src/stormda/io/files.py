@@ -10,7 +10,7 @@ import glob
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from stormda.io.formats import NETCDF_MAGIC, Format, Location, format_of, head_of, is_url
-from stormda.io.hdf5_heaps import require_sound_heaps
+from stormda.io.hdf5_heaps import SoundFile
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 Source = str | Path | Sequence[str | Path]
 """One file or folder, a pattern, a URL, or a list of these."""
-
-_LOOKED_THROUGH = 2**24
-"""Bytes of a file of fields that are read through for endless heaps: of larger ones, the library
-is asked for no more than their metadata."""
 
 
 def sha256(path: str | Path) -> str:
@@ -136,11 +132,23 @@ def open_raw(path: Location) -> Iterator[xr.Dataset]:
         ImportError: If the format needs a package that is not installed.
         ValueError: If the format is not known, or the file is truncated or damaged.
     """
-    dataset = _open(path)
-    try:
-        yield dataset
-    finally:
-        dataset.close()
+    with ExitStack() as closing:
+        yield _open(path, closing)
+
+
+def lazy_hdf5(path: Path, closing: ExitStack, group: str | None = None) -> xr.Dataset:
+    """Open an HDF5 file, or a group of it, lazily, with every value as it is stored.
+
+    Args:
+        path: The file.
+        closing: What closes it.
+        group: The path of the group; None for the root.
+    """
+    h5py.File(path, "r").close()  # h5netcdf leaves a mess where this fails
+    raw = closing.enter_context(SoundFile(path))
+    dataset = _lazily(raw, "h5netcdf", phony_dims="access", group=group)
+    closing.callback(dataset.close)
+    return dataset
 
 
 def open_group(location: Location) -> zarr.Group:
@@ -171,10 +179,12 @@ def require(module: str, location: Location, extra: str) -> None:
         )
 
 
-def _open(path: Location) -> xr.Dataset:
+def _open(path: Location, closing: ExitStack) -> xr.Dataset:
     kind = format_of(path)
     try:
-        return _open_as(kind, path)
+        if kind is Format.HDF5:
+            return lazy_hdf5(Path(path), closing)
+        dataset = _open_as(kind, path)
     except ImportError:
         raise
     except Exception as error:  # the readers raise many kinds for damaged bytes
@@ -182,14 +192,11 @@ def _open(path: Location) -> xr.Dataset:
         raise ValueError(
             f"{path}: expected a readable {what} file, got a truncated or damaged one ({error})"
         ) from error
+    closing.callback(dataset.close)
+    return dataset
 
 
 def _open_as(kind: Format, path: Location) -> xr.Dataset:
-    if kind is Format.HDF5:
-        if isinstance(path, Path) and path.stat().st_size <= _LOOKED_THROUGH:
-            require_sound_heaps(path)
-        h5py.File(path, "r").close()  # h5netcdf leaves a mess where this fails
-        return _lazily(path, "h5netcdf", phony_dims="access")
     if kind is Format.NETCDF3:
         return _lazily(path, "scipy")
     if kind is Format.GRIB:

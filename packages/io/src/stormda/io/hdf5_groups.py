@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import h5py
 
 from stormda.io.damage import reported_as_damage
-from stormda.io.files import open_raw
-from stormda.io.hdf5_heaps import require_sound_heaps
+from stormda.io.files import lazy_hdf5, open_raw
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,23 +33,11 @@ def open_groups(path: Path) -> Iterator[xr.Dataset]:
     Raises:
         ValueError: If the file is not NetCDF or HDF5, or is truncated or damaged.
     """
-    import xarray as xr  # long to import, and only open files need it
-
-    if _is_hdf5(path):
-        require_sound_heaps(path)
     with ExitStack() as stack:
         merged = stack.enter_context(open_raw(path))
         with reported_as_damage(str(path)):
             for group in group_names(path):
-                dataset = xr.open_dataset(
-                    path,
-                    engine="h5netcdf",
-                    group=group,
-                    decode_cf=False,
-                    cache=False,
-                    phony_dims="access",
-                )
-                stack.callback(dataset.close)
+                dataset = lazy_hdf5(path, stack, group)
                 merged = _with_group(merged, dataset, group)
         yield merged
 

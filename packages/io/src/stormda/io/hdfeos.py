@@ -24,6 +24,7 @@ from stormda.io.choice import VariableNotFound, in_file, require_among
 from stormda.io.columns import Columns, table_of
 from stormda.io.damage import reported_as_damage
 from stormda.io.hdf5_groups import group_names
+from stormda.io.hdf5_heaps import SoundFile
 from stormda.io.mapping import ColumnMapping, Quantity
 from stormda.io.observations import ObservationTable
 from stormda.io.quality import Quality
@@ -57,7 +58,7 @@ def read_hdfeos(path: Path, variables: Sequence[str] | None) -> ObservationTable
         ValueError: If a swath is not there or is no retrieval along a track, or the file is
             damaged.
     """
-    with reported_as_damage(str(path)), h5py.File(path, "r") as file:
+    with reported_as_damage(str(path)), SoundFile(path) as raw, h5py.File(raw, "r") as file:
         swaths = list(file[_SWATHS])
     if variables is None and len(swaths) != 1:
         raise ValueError(f"{path}: variable: expected the name of one of {swaths}, got none")
@@ -68,7 +69,7 @@ def read_hdfeos(path: Path, variables: Sequence[str] | None) -> ObservationTable
         raise in_file(error, path) from error
     if len(names) > 1:
         raise ValueError(f"{path}: variable: expected one swath at a time, got {names}")
-    with reported_as_damage(str(path)), h5py.File(path, "r") as file:
+    with reported_as_damage(str(path)), SoundFile(path) as raw, h5py.File(raw, "r") as file:
         swath = _swath(file, names[0])
     try:
         cells = _retrievals(swath)

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stormda.grid import Grid, LatLonGrid, PlaneGrid
-from stormda.io.cf_file import CFLayout
+from stormda.io.cf_file import CFLayout, CFVariable
 from stormda.io.horizontal import PERIODIC
 from stormda.io.index import LevelAxis
-from stormda.io.netcdf4_file import CFVariable
 from stormda.io.times import encode_times, time_attributes
 from stormda.io.units import temperature_attributes
 
@@ -101,8 +100,15 @@ def field_layout(
     )
 
 
-def require_storable(name: str, values: NDArray[np.generic]) -> NDArray[np.float32]:
+def require_storable(
+    name: str, values: NDArray[np.generic], place: tuple[int, ...] = ()
+) -> NDArray[np.float32]:
     """Return values as float32, refusing what is neither a finite float32 nor NaN.
+
+    Args:
+        name: The variable.
+        values: Its values, or a part of them.
+        place: The first indices of that part.
 
     Raises:
         ValueError: If a value is infinite, or too large for float32.
@@ -117,7 +123,7 @@ def require_storable(name: str, values: NDArray[np.generic]) -> NDArray[np.float
         index = tuple(int(i) for i in np.argwhere(np.isinf(stored))[0])
         raise ValueError(
             f"fields: expected finite values or NaN in {name!r}, "
-            f"got {values[index]} at index {index}"
+            f"got {values[index]} at index {(*place, *index)}"
         )
     return stored
 

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormda.io.cf_file import CFLayout, create_cf
-from stormda.io.netcdf4_file import CFVariable
+from stormda.io.cf_file import CFLayout, CFVariable, create_cf
 from stormda.io.observations import PLANE, SPHERE, ObservationTable
 from stormda.io.quality import Quality
 from stormda.io.times import encode_times, time_attributes
