@@ -26,7 +26,7 @@ from stormda.attention.packed import answers_by, sums_by
 from stormda.attention.state import LinearState
 
 SOURCE = Path(__file__).parent / "kernels" / "linear.cpp"
-"""The source."""
+"""The source; the headers that it includes lie beside it."""
 
 FLAGS = (
     *("-O3", "-std=c++17", "-fPIC", "-shared", "-pthread", "-march=native"),
@@ -36,6 +36,9 @@ FLAGS = (
 
 SIZES = (32, 64, 128)
 """The numbers of features of a head that it is compiled for."""
+
+KINDS = ("in portable loops", "on AVX-512", "on matrix units")
+"""What multiplies, as the library numbers it."""
 
 SHARE = 16384
 """Tokens of a head that are worth a thread of their own."""
@@ -59,7 +62,7 @@ def _library() -> ctypes.CDLL:
     if not target.exists():
         _compile(compiler, target)
     library = ctypes.CDLL(str(target))
-    library.stormda_units()  # asks the kernel for the matrix units, once a process
+    library.stormda_kind()  # asks Linux for the matrix units, once a process
     return library
 
 
@@ -78,13 +81,11 @@ def cache_directory() -> Path:
 def _fingerprint(compiler: str) -> str:
     """Return a name for this source, compiler and processor."""
     info = Path("/proc/cpuinfo")
-    flags = (
-        {line for line in info.read_text().splitlines() if line.startswith("flags")}
-        if (info.exists())
-        else {platform.processor()}
-    )
+    lines = info.read_text().splitlines() if info.exists() else [platform.processor()]
+    flags = sorted({line for line in lines if not info.exists() or line.startswith("flags")})
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    parts = (SOURCE.read_bytes(), version, repr((FLAGS, sorted(flags))).encode())
+    sources = [SOURCE, *sorted(SOURCE.parent.glob("*.h"))]
+    parts = (*(path.read_bytes() for path in sources), version, repr((FLAGS, flags)).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -110,13 +111,13 @@ def status() -> str:
     if not loaded():
         found = _compiler()
         return f"not built; would use {found}" if found else "no C++ compiler"
-    return "ready, with matrix units" if _library().stormda_units() else "ready, portable"
+    return f"ready, {KINDS[_library().stormda_kind()]}"
 
 
 def suits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Return whether the library is loaded, quick here, and made for such tokens."""
     made_for = all(x.dtype == torch.bfloat16 and x.shape[-1] == q.shape[-1] for x in (q, k, v))
-    return bool(made_for and q.shape[-1] in SIZES and loaded() and _library().stormda_units())
+    return bool(made_for and q.shape[-1] in SIZES and loaded() and _library().stormda_kind())
 
 
 def native_sums(
@@ -175,20 +176,23 @@ class _Sums(torch.autograd.Function):
         """Sum."""
         k, v = k.contiguous(), v.contiguous()
         w = None if w is None else w.contiguous()
-        ctx.save_for_backward(k, v, w)
-        ctx.inside = inside
-        out = torch.zeros((*k.shape[:-2], k.shape[-1] * (k.shape[-1] + 2)))
+        d = k.shape[-1]
+        out = torch.empty((*k.shape[:-2], d * (d + 2)))
         _run("stormda_sums", k, inside, k, v, w, out)
+        count = float(k.shape[-2]) if w is None else w.sum(-1, keepdim=True).clamp(min=1e-30)
+        ctx.save_for_backward(k, v, w, out[..., d * d :] / count)
+        ctx.inside = inside
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, bar: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
         """Pull back."""
-        k, v, w = ctx.saved_tensors
+        k, v, w, centre = ctx.saved_tensors
         k_bar, v_bar = torch.empty_like(k), torch.empty_like(v)
         w_bar = None if w is None else torch.empty_like(w)
-        _run("stormda_sums_back", k, ctx.inside, k, v, w, bar.contiguous(), k_bar, v_bar, w_bar)
+        tensors = (k, v, w, centre, bar.contiguous(), k_bar, v_bar, w_bar)
+        _run("stormda_sums_back", k, ctx.inside, *tensors)
         return k_bar, v_bar, w_bar, None
 
 
@@ -210,7 +214,7 @@ class _Answers(torch.autograd.Function):
     def backward(ctx: Any, y_bar: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
         """Pull back."""
         q, state = ctx.saved_tensors
-        q_bar, state_bar = torch.empty_like(q), torch.zeros_like(state)
+        q_bar, state_bar = torch.empty_like(q), torch.empty_like(state)
         _run("stormda_answers_back", q, ctx.inside, q, state, y_bar.contiguous(), q_bar, state_bar)
         return q_bar, state_bar, None
 
