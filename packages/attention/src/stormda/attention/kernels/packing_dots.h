@@ -16,6 +16,10 @@ inline __m512 wide(const bf16* x) {
     return even(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))));
 }
 
+inline void increase(float* sum, __m512 by) {
+    _mm512_storeu_ps(sum, _mm512_add_ps(_mm512_loadu_ps(sum), by));
+}
+
 inline __m512i load(const bf16* x, __m512i least) {
     return _mm512_max_epi16(_mm512_loadu_si512(x), least);
 }
@@ -89,7 +93,7 @@ void pairs(bf16* out, const bf16* x, bool relu) {
 template <Index D>
 void scale(bf16* out, const bf16* x, const float* factor, const float* count, float* sum) {
     __m512 sums[D / 16];
-    for (Index c = 0; c < D / 16; c++) sums[c] = _mm512_loadu_ps(sum + 16 * c);
+    for (Index c = 0; c < D / 16; c++) sums[c] = _mm512_setzero_ps();
     for (Index t = 0; t < BLOCK; t++) {
         const __m512 by = _mm512_set1_ps(factor[t]), counted = _mm512_set1_ps(count[t]);
         __m512 row[D / 16];
@@ -104,7 +108,7 @@ void scale(bf16* out, const bf16* x, const float* factor, const float* count, fl
             _mm512_store_si512(out + t * D + 16 * c,
                                (__m512i)_mm512_cvtne2ps_pbh(row[c + 1], row[c]));
     }
-    for (Index c = 0; c < D / 16; c++) _mm512_storeu_ps(sum + 16 * c, sums[c]);
+    for (Index c = 0; c < D / 16; c++) increase(sum + 16 * c, sums[c]);
 }
 
 // sum[j] += sum over tokens of x[t][j], where x lies interleaved.
@@ -112,20 +116,20 @@ template <Index D>
 void add(float* sum, const bf16* x) {
     const auto ones = (__m512bh)_mm512_set1_epi16(0x3f80);
     __m512 sums[D / 16];
-    for (Index c = 0; c < D / 16; c++) sums[c] = _mm512_loadu_ps(sum + 16 * c);
+    for (Index c = 0; c < D / 16; c++) sums[c] = _mm512_setzero_ps();
     for (Index t = 0; t < BLOCK; t += 2)
 #pragma GCC unroll 8
         for (Index c = 0; c < D / 16; c++)
             sums[c] = _mm512_dpbf16_ps(
                 sums[c], ones, (__m512bh)_mm512_load_si512(x + t * D + 32 * c));
-    for (Index c = 0; c < D / 16; c++) _mm512_storeu_ps(sum + 16 * c, sums[c]);
+    for (Index c = 0; c < D / 16; c++) increase(sum + 16 * c, sums[c]);
 }
 
 // The same with tokens that count: sum[j] += sum over tokens of count[t] x[t][j].
 template <Index D>
 void add(float* sum, const bf16* x, const float* count) {
     __m512 sums[D / 16];
-    for (Index c = 0; c < D / 16; c++) sums[c] = _mm512_loadu_ps(sum + 16 * c);
+    for (Index c = 0; c < D / 16; c++) sums[c] = _mm512_setzero_ps();
     for (Index t = 0; t < BLOCK; t += 2) {
         const __m512 first = _mm512_set1_ps(count[t]), second = _mm512_set1_ps(count[t + 1]);
 #pragma GCC unroll 8
@@ -135,7 +139,7 @@ void add(float* sum, const bf16* x, const float* count) {
             sums[c] = _mm512_fmadd_ps(second, odd(y), sums[c]);
         }
     }
-    for (Index c = 0; c < D / 16; c++) _mm512_storeu_ps(sum + 16 * c, sums[c]);
+    for (Index c = 0; c < D / 16; c++) increase(sum + 16 * c, sums[c]);
 }
 
 // The sum of each of four registers.
@@ -192,6 +196,22 @@ struct Rounded {
                 pairs[i / 2 * 2 * D + 2 * j + i % 2] = y;
                 lost[j] += common[i] * (exact - widen(y));
             }
+    }
+};
+
+// A matrix x (D x D) without its part along z: x = z along^T + rest, with z^T rest = 0.
+template <Index D>
+struct Parts {
+    alignas(64) float rest[D * D], along[D] = {}, unit[D];  // unit^T z = 1
+
+    Parts(const float* x, const float* z) {
+        float length = 0;
+        for (Index i = 0; i < D; i++) length += z[i] * z[i];
+        for (Index i = 0; i < D; i++) unit[i] = length > 0 ? z[i] / length : 0.0f;
+        for (Index i = 0; i < D; i++)
+            for (Index j = 0; j < D; j++) along[j] += unit[i] * x[i * D + j];
+        for (Index i = 0; i < D; i++)
+            for (Index j = 0; j < D; j++) rest[i * D + j] = x[i * D + j] - z[i] * along[j];
     }
 };
 

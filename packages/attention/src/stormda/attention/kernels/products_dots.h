@@ -4,7 +4,7 @@
 // the left factor is broadcast; the right factor lies interleaved, two rows by two.
 #pragma once
 
-#include "work.h"
+#include "packing_dots.h"
 
 namespace {
 namespace dots {
@@ -19,6 +19,16 @@ template <Index D>
 struct Rows {  // rows of a product, in registers
     __m512 at[ROWS<D>][WIDTH<D>];
 };
+
+template <Index D>
+inline __attribute__((always_inline)) Rows<D> zero() {
+    Rows<D> result;
+#pragma GCC unroll 8
+    for (auto& row : result.at)
+#pragma GCC unroll 8
+        for (auto& x : row) x = _mm512_setzero_ps();
+    return result;
+}
 
 // result[r] += sum over p of left(r, p) right(p); left(r, p) is the pair at r * ROW + p * PAIR.
 template <Index D, Index PAIRS, Index ROW, Index PAIR>
@@ -44,31 +54,31 @@ inline __attribute__((always_inline)) void multiply(Rows<D>& result, const bf16*
 // The rows of a (tokens x D) times b (D x D, interleaved), from the row that `a` points at.
 template <Index D>
 inline __attribute__((always_inline)) Rows<D> product(const bf16* a, const bf16* b) {
-    Rows<D> result;
-#pragma GCC unroll 8
-    for (auto& row : result.at)
-#pragma GCC unroll 8
-        for (auto& x : row) x = _mm512_setzero_ps();
+    Rows<D> result = zero<D>();
     multiply<D, D / 2, D, 2>(result, a, b);
     return result;
 }
 
-// sum (D x D) += a^T b, where both are blocks of tokens, interleaved.
+// Ask for `count` tokens, while others are being worked on.
 template <Index D>
-void accumulate(float* sum, const bf16* a, const bf16* b) {
+inline void ahead(const bf16* x, Index count) {
+    for (Index j = 0; j < count * D; j += 32) _mm_prefetch(x + j, _MM_HINT_T1);
+}
+
+// sum (D x D) += a^T b, where both are blocks of tokens, interleaved; asks for the next of both.
+// A block is summed up before it is added: sums over many tokens lose less.
+template <Index D>
+void accumulate(float* sum, const bf16* a, const bf16* b, const bf16* next_a, const bf16* next_b) {
+    constexpr Index PART = BLOCK * ROWS<D> / D;
     for (Index i = 0; i < D; i += ROWS<D>) {
-        Rows<D> rows;
-#pragma GCC unroll 8
-        for (Index r = 0; r < ROWS<D>; r++)
-#pragma GCC unroll 8
-            for (Index c = 0; c < WIDTH<D>; c++)
-                rows.at[r][c] = _mm512_load_ps(sum + (i + r) * D + 16 * c);
+        ahead<D>(next_a + i / ROWS<D> * PART * D, PART);
+        ahead<D>(next_b + i / ROWS<D> * PART * D, PART);
+        Rows<D> rows = zero<D>();
         multiply<D, BLOCK / 2, 2, 2 * D>(rows, a + 2 * i, b);
 #pragma GCC unroll 8
         for (Index r = 0; r < ROWS<D>; r++)
 #pragma GCC unroll 8
-            for (Index c = 0; c < WIDTH<D>; c++)
-                _mm512_store_ps(sum + (i + r) * D + 16 * c, rows.at[r][c]);
+            for (Index c = 0; c < WIDTH<D>; c++) increase(sum + (i + r) * D + 16 * c, rows.at[r][c]);
     }
 }
 
