@@ -48,12 +48,6 @@ void sums(const bf16* k, const bf16* v, const float* w, float* out, Size size) {
     total(out, shares, size, STATE);
 }
 
-// Where features are not zero; everywhere if none is dropped.
-inline __mmask16 kept(const bf16* phi, bool relu) {
-    const __m256i x = _mm256_load_si256(reinterpret_cast<const __m256i*>(phi));
-    return relu ? _mm256_test_epi16_mask(x, x) : __mmask16(-1);
-}
-
 // x . y of a row in registers and one in memory.
 template <Index D>
 inline __attribute__((always_inline)) float inner(const __m512* x, const bf16* y) {
@@ -63,15 +57,44 @@ inline __attribute__((always_inline)) float inner(const __m512* x, const bf16* y
     return _mm512_reduce_add_ps(sum);
 }
 
+// row = times row + shift + by x.
+template <Index D>
+inline __attribute__((always_inline)) void combine(__m512* row, float times, const float* shift,
+                                                   float by, const float* x) {
+    const __m512 of_row = _mm512_set1_ps(times), of_x = _mm512_set1_ps(by);
+#pragma GCC unroll 8
+    for (Index c = 0; c < D / 16; c++) {
+        const __m512 rest = _mm512_fmadd_ps(of_x, _mm512_loadu_ps(x + 16 * c),
+                                            _mm512_loadu_ps(shift + 16 * c));
+        row[c] = _mm512_fmadd_ps(of_row, row[c], rest);
+    }
+}
+
+// Round a row times w; where features are zero, and that matters, it is zero.
+template <Index D>
+inline __attribute__((always_inline)) void put(bf16* out, __m512* row, float w, const bf16* phi,
+                                               bool relu) {
+    const __m512 times = _mm512_set1_ps(w);
+#pragma GCC unroll 8
+    for (Index c = 0; c < D / 16; c++) {
+        const __m256i x = _mm256_load_si256(reinterpret_cast<const __m256i*>(phi + 16 * c));
+        const __mmask16 kept = relu ? _mm256_test_epi16_mask(x, x) : __mmask16(-1);
+        row[c] = _mm512_maskz_mul_ps(kept, times, row[c]);
+    }
+    put<D>(out, row);
+}
+
 template <Index D>
 void sums_back(const bf16* k, const bf16* v, const float* w, const float* centre, const float* bar,
                bf16* k_bar, bf16* v_bar, float* w_bar, Size size) {
     spread<Nothing>(size, [&](Part p) {
         const float *S = bar + p.head * (D * D + 2 * D), *z = S + D * D, *s = z + D;
         const float *mean_phi = centre + p.head * 2 * D, *mean_value = mean_phi + D;
-        const Rounded<D> straight(S, D, 1, mean_phi), turned(S, 1, D, mean_value);
+        const Parts<D> parts(S, mean_phi);
+        const Rounded<D> straight(parts.rest, D, 1, mean_phi), turned(parts.rest, 1, D, mean_value);
         alignas(64) bf16 phi[BLOCK * D], value[BLOCK * D];
-        alignas(64) float of_z[D], of_s[D], weights[BLOCK], by_phi[BLOCK], by_value[BLOCK];
+        alignas(64) float of_z[D], of_s[D], weights[BLOCK];
+        alignas(64) float along[BLOCK], match[BLOCK], by_phi[BLOCK], by_value[BLOCK];
         for (Index j = 0; j < D; j++) of_z[j] = z[j] + turned.lost[j];
         for (Index j = 0; j < D; j++) of_s[j] = s[j] + straight.lost[j];
         std::fill(weights, weights + BLOCK, 1.0f);
@@ -81,26 +104,19 @@ void sums_back(const bf16* k, const bf16* v, const float* w, const float* centre
             const Index at = p.head * size.n + t0, left = std::min(BLOCK, p.last - t0);
             rows<D>(phi, keys(k + at * D, left), size.relu);
             rows<D>(value, values(v + at * D, left), false);
+            matches<D>(along, value, parts.along);
+            matches<D>(match, phi, mean_phi);
             if (w) std::copy(w + at, w + at + left, weights);
             bf16* out = of_keys.begin(k_bar + at * D, left);
             for (Index t = 0; t < BLOCK; t += ROWS<D>) {
                 ahead<D>(v + (at + BLOCK + t) * D, ROWS<D>);
                 Rows<D> x = product<D>(value + t * D, turned.pairs);
 #pragma GCC unroll 8
-                for (auto& row : x.at)
-#pragma GCC unroll 8
-                    for (Index c = 0; c < D / 16; c++)
-                        row[c] = _mm512_add_ps(row[c], _mm512_load_ps(of_z + 16 * c));
-#pragma GCC unroll 8
                 for (Index r = 0; r < ROWS<D>; r++) {
                     const bf16* features = phi + (t + r) * D;
-                    const __m512 weight = _mm512_set1_ps(weights[t + r]);
+                    combine<D>(x.at[r], 1, of_z, along[t + r], mean_phi);
                     if (w) by_phi[t + r] = inner<D>(x.at[r], features);
-#pragma GCC unroll 8
-                    for (Index c = 0; c < D / 16; c++)
-                        x.at[r][c] = _mm512_maskz_mul_ps(kept(features + 16 * c, size.relu),
-                                                         weight, x.at[r][c]);
-                    put<D>(out + (t + r) * D, x.at[r]);
+                    put<D>(out + (t + r) * D, x.at[r], weights[t + r], features, size.relu);
                 }
             }
             of_keys.end(k_bar + at * D, left);
@@ -110,12 +126,8 @@ void sums_back(const bf16* k, const bf16* v, const float* w, const float* centre
                 Rows<D> x = product<D>(phi + t * D, straight.pairs);
 #pragma GCC unroll 8
                 for (Index r = 0; r < ROWS<D>; r++) {
-                    const __m512 weight = _mm512_set1_ps(weights[t + r]);
-#pragma GCC unroll 8
-                    for (Index c = 0; c < D / 16; c++)
-                        x.at[r][c] = _mm512_mul_ps(
-                            weight, _mm512_add_ps(x.at[r][c], _mm512_load_ps(of_s + 16 * c)));
-                    put<D>(out + (t + r) * D, x.at[r]);
+                    combine<D>(x.at[r], 1, of_s, match[t + r], parts.along);
+                    put<D>(out + (t + r) * D, x.at[r], weights[t + r], phi, false);
                 }
             }
             of_values.end(v_bar + at * D, left);
@@ -149,15 +161,7 @@ void answers(const bf16* q, const float* state, bf16* y, Size size) {
 #pragma GCC unroll 8
                 for (Index r = 0; r < ROWS<D>; r++) {
                     const float share = 1 / (match[t + r] + floor);
-                    const __m512 of = _mm512_set1_ps(share);
-                    const __m512 whole = _mm512_set1_ps(share * match[t + r]);
-#pragma GCC unroll 8
-                    for (Index c = 0; c < D / 16; c++) {
-                        const __m512 common =
-                            _mm512_fmadd_ps(whole, _mm512_load_ps(parts.along + 16 * c),
-                                            _mm512_loadu_ps(mean + 16 * c));
-                        u.at[r][c] = _mm512_fmadd_ps(of, u.at[r][c], common);
-                    }
+                    combine<D>(u.at[r], share, mean, share * match[t + r], parts.along);
                     put<D>(out + (t + r) * D, u.at[r]);
                 }
             }
@@ -199,13 +203,8 @@ void answers_back(const bf16* q, const float* state, const bf16* y_bar, bf16* q_
                     const float of_rest = inner<D>(a.at[r], features);
                     const float of_z = share[t + r] * (floor * along[t + r] - of_rest);
                     match[t + r] = -share[t + r] * (of_rest + match[t + r] * along[t + r]);
-#pragma GCC unroll 8
-                    for (Index c = 0; c < D / 16; c++)
-                        a.at[r][c] = _mm512_maskz_mov_ps(
-                            kept(features + 16 * c, size.relu),
-                            _mm512_fmadd_ps(_mm512_set1_ps(of_z), _mm512_loadu_ps(z + 16 * c),
-                                            a.at[r][c]));
-                    put<D>(out + (t + r) * D, a.at[r]);
+                    combine<D>(a.at[r], 1, nothing, of_z, z);
+                    put<D>(out + (t + r) * D, a.at[r], 1, features, size.relu);
                 }
             }
             results.end(q_bar + at * D, left);
