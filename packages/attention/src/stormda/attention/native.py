@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from stormda.attention.features import Feature, relu
 from stormda.attention.packed import answers_by, sums_by
+from stormda.attention.pages import result_like
 from stormda.attention.state import LinearState
 
 SOURCE = Path(__file__).parent / "kernels" / "linear.cpp"
@@ -40,8 +41,8 @@ SIZES = (32, 64, 128)
 KINDS = ("in portable loops", "on AVX-512", "on matrix units")
 """What multiplies, as the library numbers it."""
 
-SHARE = 16384
-"""Tokens of a head that are worth a thread of their own."""
+SHARE = 4096
+"""Tokens of a head that are worth a share of their own."""
 
 
 def build() -> ctypes.CDLL:
@@ -189,7 +190,7 @@ class _Sums(torch.autograd.Function):
     def backward(ctx: Any, bar: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
         """Pull back."""
         k, v, w, centre = ctx.saved_tensors
-        k_bar, v_bar = torch.empty_like(k), torch.empty_like(v)
+        k_bar, v_bar = result_like(k), result_like(v)
         w_bar = None if w is None else torch.empty_like(w)
         tensors = (k, v, w, centre, bar.contiguous(), k_bar, v_bar, w_bar)
         _run("stormda_sums_back", k, ctx.inside, *tensors)
@@ -205,7 +206,7 @@ class _Answers(torch.autograd.Function):
         q, state = q.contiguous(), state.contiguous()
         ctx.save_for_backward(q, state)
         ctx.inside = inside
-        y = torch.empty_like(q)
+        y = result_like(q)
         _run("stormda_answers", q, inside, q, state, y)
         return y
 
@@ -214,7 +215,7 @@ class _Answers(torch.autograd.Function):
     def backward(ctx: Any, y_bar: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
         """Pull back."""
         q, state = ctx.saved_tensors
-        q_bar, state_bar = torch.empty_like(q), torch.empty_like(state)
+        q_bar, state_bar = result_like(q), torch.empty_like(state)
         _run("stormda_answers_back", q, ctx.inside, q, state, y_bar.contiguous(), q_bar, state_bar)
         return q_bar, state_bar, None
 
@@ -224,7 +225,7 @@ def _run(name: str, like: Tensor, inside: bool, *tensors: Tensor | None) -> None
     n, d = like.shape[-2:]
     heads = like.shape[:-2].numel()
     threads = torch.get_num_threads()
-    shares = max(1, min(threads, n // SHARE)) if heads < 4 * threads else 1
+    shares = max(1, min(-(-4 * threads // max(heads, 1)), n // SHARE))  # a few for each thread
     pointers = [ctypes.c_void_p(None if x is None else x.data_ptr()) for x in tensors]
     sizes = [ctypes.c_int64(size) for size in (heads, n, d)]
     rest = ctypes.c_bool(inside), ctypes.c_int64(threads), ctypes.c_int64(shares)
