@@ -71,6 +71,10 @@ void spread(const Size& size, const Work& work) {
 
 // Add the shares of each head up: from (heads, shares, count) to (heads, count).
 inline void total(float* out, const std::vector<float>& parts, const Size& size, Index count) {
+    if (size.shares == 1) {
+        std::copy(parts.begin(), parts.end(), out);
+        return;
+    }
     for (Index h = 0; h < size.heads; h++)
         for (Index j = 0; j < count; j++) {
             double sum = 0;
