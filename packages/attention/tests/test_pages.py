@@ -24,7 +24,9 @@ def test_results_are_contiguous_and_alike(dtype, n):
 def test_large_results_ask_for_huge_pages():
     made = result_like(torch.empty(2**26, dtype=torch.uint8))
     inside = made.data_ptr() + made.numel() // 2
-    for mapping in re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
+    for mapping in re.split(
+        r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()
+    ):
         first, _, last = mapping.split(" ", 1)[0].partition("-")
         if first and int(first, 16) <= inside < int(last, 16):
             assert " hg" in re.search(r"VmFlags:(.*)", mapping)[1]
