@@ -56,6 +56,23 @@ def test_blocks_equal_whole_sequences_in_values_and_gradients(feature, weighted,
     )
 
 
+@pytest.mark.parametrize("feature", [relu, elu1, focused])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_blocks_of_half_types_are_summed_in_float32(feature, dtype):
+    inputs = [x.to(dtype).requires_grad_() for x in qkv()]
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    y = linear_attention(*inputs, feature=feature, backend=BLOCKED)
+    expected = linear_attention(*exact, feature=feature)
+    assert y.dtype == dtype
+    # Answers and gradients are rounded once; the features of `focused` several times before.
+    tolerance = 4 * torch.finfo(dtype).eps if feature is focused else torch.finfo(dtype).eps
+    assert relative(y, expected) < tolerance
+    ybar = tokens(*y.shape, seed=5).to(dtype)
+    got = torch.autograd.grad(y, inputs, ybar)
+    bars = torch.autograd.grad(expected, exact, ybar.double())
+    assert max(map(relative, got, bars)) < tolerance
+
+
 def test_gradcheck_of_blocks():
     q, k, v = (x.requires_grad_() for x in qkv((1,), n=5, m=6, d=3, e=2))
     weight = tokens(6, seed=3).exp().requires_grad_()

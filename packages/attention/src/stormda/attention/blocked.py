@@ -53,11 +53,11 @@ _AS_IT_IS = _Fused(_wide, lambda bar, phi: bar)
 
 FUSED: dict[Feature, _Fused] = {
     relu: _Fused(
-        lambda x, room: torch.clamp_min(x, 0, out=room),
+        lambda x, room: torch.clamp_min(_wide(x, room), 0, out=room),
         lambda bar, phi: bar.mul_(phi.sign()),  # `bar.mul_(phi > 0)` takes as long as a product
     ),
     elu1: _Fused(
-        lambda x, room: room.copy_(elu1(x.to(room.dtype))),
+        lambda x, room: room.copy_(elu1(_wide(x, room))),
         lambda bar, phi: bar.mul_(phi.clamp(max=1)),
     ),
 }
