@@ -3,12 +3,18 @@
     python bench/attention.py [--threads 1] [--tokens 1024 4096 ...] [--name attention]
 
 Heads of 64 features. Every method is timed forward and forward + backward at each number of
-tokens, in turns, the best of several turns; in processor time on one thread, in wall time on more.
-Beside them stands the time to copy one tensor of that size: a forward pass has to read q, k and
-v and to write y (two copies' worth), a backward pass to read q, k, v and ybar and to write three
-gradients (three and a half). `straightforward` is the usual few lines of PyTorch;
-`linear-attention-transformer` is a public package of that name, if it is installed (its keys are
-normalised by a softmax over the tokens). Ratios are between rows of one run.
+tokens, in turns, the best of several turns; in processor time on one thread, in wall time on more
+(which wants an idle machine).
+
+Two floors stand beside them. One is memory, by the time to copy one tensor of that size: a forward
+pass has to read q, k and v and to write y (two copies' worth), a backward pass to read q, k, v and
+ybar and to write three gradients (three and a half). The other is multiplication, by the rate of
+PyTorch's large matrix products in that dtype: 4 d^2 operations for a token and head forward, 8 d^2
+backward. `of_bound` is the share of the larger one; which that is depends on the processor.
+
+`straightforward` is the usual few lines of PyTorch; `linear-attention-transformer` is a public
+package of that name, if it is installed (its keys are normalised by a softmax over the tokens).
+Ratios are between rows of one run.
 
 Then the errors of every backend at the largest number of tokens, in bfloat16 against float64.
 Writes bench/results/NAME.csv and NAME_errors.csv with machine, versions and commit.
@@ -33,6 +39,9 @@ from stormda.storm.provenance import commit, machine, provenance
 
 RESULTS = Path(__file__).parent / "results"
 FEATURES = 64
+SQUARE = 1024
+"""Rows of the matrices whose product tells how fast the machine multiplies."""
+
 QUADRATIC = 8192
 """Tokens above which softmax attention is not run."""
 
@@ -107,15 +116,21 @@ def measure(heads: int, tokens: int, clock: Callable[[], float]) -> list[dict[st
         tensors = inputs(heads, tokens, dtype)
         spare = torch.empty_like(tensors[3])
         best = dict.fromkeys(chosen, (math.inf, math.inf))
-        copy = math.inf
+        square = torch.randn(SQUARE, SQUARE).to(dtype)
+        copy = multiply = math.inf
         for _ in range(turns):
             for name, attend in chosen.items():
                 best[name] = tuple(map(min, best[name], once(attend, tensors, clock)))
             start = clock()
             spare.copy_(tensors[3])
             copy = min(copy, clock() - start)
+            start = clock()
+            torch.mm(square, square)
+            multiply = min(multiply, clock() - start)
         per = 1e9 / (heads * tokens)
+        products = multiply * heads * tokens * 2 * FEATURES**2 / SQUARE**3
         for name, (forward, both) in best.items():
+            backward = max(both - forward, 1e-12)
             rows.append(
                 {
                     "method": name,
@@ -125,8 +140,11 @@ def measure(heads: int, tokens: int, clock: Callable[[], float]) -> list[dict[st
                     "forward_ns": forward * per,
                     "both_ns": both * per,
                     "copy_ns": copy * per,
+                    "products_ns": products * per,
                     "forward_of_floor": 2 * copy / forward,
-                    "backward_of_floor": 3.5 * copy / max(both - forward, 1e-12),
+                    "backward_of_floor": 3.5 * copy / backward,
+                    "forward_of_bound": max(2 * copy, products) / forward,
+                    "backward_of_bound": max(3.5 * copy, 2 * products) / backward,
                 }
             )
     return rows
@@ -187,7 +205,8 @@ def main() -> None:
 def write(path: Path, rows: list[dict[str, object]]) -> None:
     """Write the rows with where they come from."""
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
-    record = {"machine": machine(), "versions": versions, "commit": commit()}
+    record = {"machine": machine(), "native": native.status()}
+    record |= {"versions": versions, "commit": commit()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], *record], lineterminator="\n")
@@ -226,7 +245,7 @@ def table(rows: list[dict[str, object]]) -> str:
     """Return nanoseconds for a token and head, and shares of the floor."""
     lines = [
         f"{'method':<30}{'dtype':>9}{'tokens':>9}{'fwd ns':>9}{'f+b ns':>9}"
-        f"{'fwd/floor':>10}{'bwd/floor':>10}"
+        f"{'fwd/floor':>10}{'bwd/floor':>10}{'fwd/bound':>10}{'bwd/bound':>10}"
     ]
     for r in sorted(
         rows, key=lambda r: (str(r["dtype"]), str(r["method"]), int(str(r["tokens"])))
@@ -234,6 +253,7 @@ def table(rows: list[dict[str, object]]) -> str:
         lines.append(
             f"{r['method']:<30}{r['dtype']:>9}{r['tokens']:>9}{r['forward_ns']:>9.1f}"
             f"{r['both_ns']:>9.1f}{r['forward_of_floor']:>10.0%}{r['backward_of_floor']:>10.0%}"
+            f"{r['forward_of_bound']:>10.0%}{r['backward_of_bound']:>10.0%}"
         )
     return "\n".join(lines)
 

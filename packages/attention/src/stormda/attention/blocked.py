@@ -26,28 +26,40 @@ from torch.autograd.function import once_differentiable
 
 from stormda.attention.arguments import exactly, wide
 from stormda.attention.features import Feature, elu1, relu
+from stormda.attention.pages import result_like
 from stormda.attention.state import LinearState, key_weights
 
-BLOCK = 1024
-"""Tokens of a block: with 64 features of 4 bytes, a quarter of a MiB."""
+BLOCK = 2048
+"""Tokens of a block: with 64 features of 4 bytes, half a MiB."""
 
 
 @dataclass(frozen=True)
 class _Fused:
     """A feature map whose slope is known from the features."""
 
-    apply: Callable[[Tensor], Tensor]
-    """Returns the features."""
+    apply: Callable[[Tensor, Tensor], Tensor]
+    """Returns the features, for which the second tensor is room."""
 
     pull: Callable[[Tensor, Tensor], Tensor]
     """Multiplies the gradient of the features, in place, by the slope at the features."""
 
 
-_AS_IT_IS = _Fused(lambda x: x, lambda bar, phi: bar)
+def _wide(x: Tensor, room: Tensor) -> Tensor:
+    """Return `x` in the dtype of the room."""
+    return x if x.dtype == room.dtype else room.copy_(x)
+
+
+_AS_IT_IS = _Fused(_wide, lambda bar, phi: bar)
 
 FUSED: dict[Feature, _Fused] = {
-    relu: _Fused(torch.relu, lambda bar, phi: bar.mul_(phi > 0)),
-    elu1: _Fused(elu1, lambda bar, phi: bar.mul_(phi.clamp(max=1))),
+    relu: _Fused(
+        lambda x, room: torch.clamp_min(_wide(x, room), 0, out=room),
+        lambda bar, phi: bar.mul_(phi.sign()),  # `bar.mul_(phi > 0)` takes as long as a product
+    ),
+    elu1: _Fused(
+        lambda x, room: room.copy_(elu1(_wide(x, room))),
+        lambda bar, phi: bar.mul_(phi.clamp(max=1)),
+    ),
 }
 """The maps that are done inside; others are done before, by autograd."""
 
@@ -125,8 +137,8 @@ class _Sums(torch.autograd.Function):
         heads, d, e = k.shape[:-2], k.shape[-1], v.shape[-1]
         zeros = wide(k[..., :0]).new_zeros
         kv, z, s = zeros(*heads, d, e), zeros(*heads, d), zeros(*heads, e)
-        for h, block in _blocks(heads, k.shape[-2]):
-            phi, value = fused.apply(k[h][block].to(z.dtype)), v[h][block].to(z.dtype)
+        for h, block, (for_phi, for_value) in _blocks(k, z.dtype, d, e):
+            phi, value = fused.apply(k[h][block], for_phi), _wide(v[h][block], for_value)
             if w is None:
                 s[h] += value.sum(0)
             else:
@@ -142,12 +154,13 @@ class _Sums(torch.autograd.Function):
     def backward(ctx: Any, kv_bar: Tensor, z_bar: Tensor, s_bar: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
         """Pull back block by block."""
         k, v, w = ctx.saved_tensors
-        k_bar, v_bar = torch.empty_like(k), torch.empty_like(v)
+        k_bar, v_bar = result_like(k), result_like(v)
         w_bar = None if w is None else torch.empty(w.shape, dtype=w.dtype, device=w.device)
-        for h, block in _blocks(k.shape[:-2], k.shape[-2]):
-            phi, value = ctx.fused.apply(k[h][block].to(z_bar.dtype)), v[h][block].to(z_bar.dtype)
-            of_phi = torch.addmm(z_bar[h], value, kv_bar[h].mT)
-            of_value = torch.addmm(s_bar[h], phi, kv_bar[h])
+        d, e = kv_bar.shape[-2:]
+        for h, block, rooms in _blocks(k, z_bar.dtype, d, e, d, e):
+            phi, value = ctx.fused.apply(k[h][block], rooms[0]), _wide(v[h][block], rooms[1])
+            of_phi = torch.addmm(z_bar[h], value, kv_bar[h].mT, out=rooms[2])
+            of_value = torch.addmm(s_bar[h], phi, kv_bar[h], out=rooms[3])
             if w is not None and w_bar is not None:
                 part = w[h][block][:, None]
                 w_bar[h][block] = (phi * of_phi).sum(-1).addmv_(value, s_bar[h])
@@ -173,11 +186,12 @@ class _Answers(torch.autograd.Function):
         """Answer block by block."""
         ctx.save_for_backward(q, kv, z, mean, floor)
         ctx.fused = fused
-        y = q.new_empty((*q.shape[:-1], kv.shape[-1]))
-        for h, block in _blocks(q.shape[:-2], q.shape[-2]):
-            phi = fused.apply(q[h][block].to(z.dtype))
+        y = result_like(q.new_empty(()).expand(*q.shape[:-1], kv.shape[-1]))
+        for h, block, (for_phi, for_u) in _blocks(q, z.dtype, *kv.shape[-2:]):
+            phi = fused.apply(q[h][block], for_phi)
             share = torch.mv(phi, z[h]).add_(floor[h]).reciprocal_()
-            y[h][block] = torch.mm(phi, kv[h]).mul_(share[:, None]).add_(mean[h])
+            u = torch.mm(phi, kv[h], out=for_u)
+            torch.addcmul(mean[h], u, share[:, None], out=y[h][block])
         return y
 
     @staticmethod
@@ -185,24 +199,33 @@ class _Answers(torch.autograd.Function):
     def backward(ctx: Any, y_bar: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
         """Pull back block by block."""
         q, kv, z, mean, floor = ctx.saved_tensors
-        q_bar = torch.empty_like(q)
+        q_bar = result_like(q)
         kv_bar, z_bar, mean_bar, floor_bar = map(torch.zeros_like, (kv, z, mean, floor))
-        for h, block in _blocks(q.shape[:-2], q.shape[-2]):
-            phi, bar = ctx.fused.apply(q[h][block].to(z.dtype)), y_bar[h][block].to(z.dtype)
+        d, e = kv.shape[-2:]
+        for h, block, rooms in _blocks(q, z.dtype, d, e, e, d):
+            phi, bar = ctx.fused.apply(q[h][block], rooms[0]), _wide(y_bar[h][block], rooms[1])
             share = torch.mv(phi, z[h]).add_(floor[h]).reciprocal_()
-            g = bar * share[:, None]
-            of_phi = torch.mm(g, kv[h].mT)
+            g = torch.mul(bar, share[:, None], out=rooms[2])
+            of_phi = torch.mm(g, kv[h].mT, out=rooms[3])
             of_matches = torch.linalg.vecdot(phi, of_phi).mul_(share).neg_()
             kv_bar[h].addmm_(phi.mT, g)
             z_bar[h].addmv_(phi.mT, of_matches)
             mean_bar[h] += bar.sum(0)
             floor_bar[h] += of_matches.sum()
-            q_bar[h][block] = ctx.fused.pull(of_phi.addr_(of_matches, z[h]), phi)
+            q_bar[h][block] = ctx.fused.pull(of_phi.addcmul_(of_matches[:, None], z[h]), phi)
         return q_bar, kv_bar, z_bar, mean_bar, floor_bar, None
 
 
-def _blocks(heads: tuple[int, ...], n: int) -> Iterator[tuple[tuple[int, ...], slice]]:
-    """Yield the blocks of tokens of each head."""
-    for h in product(*map(range, heads)):
+def _blocks(
+    x: Tensor, dtype: torch.dtype, *columns: int
+) -> Iterator[tuple[tuple[int, ...], slice, list[Tensor]]]:
+    """Yield the blocks of tokens of each head, with room for arrays of so many columns.
+
+    The room is the same for all blocks: memory that is new has to be found and cleared first.
+    """
+    n = x.shape[-2]
+    rooms = [x.new_empty((min(BLOCK, n), width), dtype=dtype) for width in columns]
+    for h in product(*map(range, x.shape[:-2])):
         for start in range(0, n, BLOCK):
-            yield h, slice(start, start + BLOCK)
+            count = min(BLOCK, n - start)
+            yield h, slice(start, start + count), [room[:count] for room in rooms]

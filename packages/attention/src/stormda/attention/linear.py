@@ -6,8 +6,8 @@ answers and gradients up to rounding:
 - `PLAIN`: matrix products of whole sequences; gradients of any order, function transforms, any
   device. For short sequences.
 - `BLOCKED`: blocks of tokens that stay in the cache, hand-written gradients of first order.
-- `NATIVE`: the same in C++ for bfloat16, on the matrix units of the processor where it has them;
-  needs a compiler once (`native`).
+- `NATIVE`: the same in C++ for bfloat16, on matrix units (AMX) or AVX-512 where the processor has
+  them; needs a compiler once (`native`).
 - `FUSED`: Triton kernels for GPUs, checked in Triton's interpreter and not on a GPU; on request.
 """
 
@@ -25,6 +25,9 @@ from stormda.attention.state import LinearState, Reduce
 
 SHORT = 2048
 """Tokens below which whole sequences fit the cache, and blocks do not pay."""
+
+TINY = 128
+"""Tokens below which calling the C++ library takes longer than its work."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,13 @@ def suited(q: Tensor, k: Tensor, v: Tensor) -> Backend:
         'blocked'
     """
     transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    short = min(q.shape[-2], k.shape[-2]) < SHORT
     alike = q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
-    if transformed or short or not alike or {x.device.type for x in (q, k, v)} != {"cpu"}:
+    if transformed or not alike or {x.device.type for x in (q, k, v)} != {"cpu"}:
         return PLAIN
-    return NATIVE if native.suits(q, k, v) else BLOCKED
+    tokens = min(q.shape[-2], k.shape[-2])
+    if tokens >= TINY and native.suits(q, k, v):
+        return NATIVE
+    return PLAIN if tokens < SHORT else BLOCKED
 
 
 def linear_attention(

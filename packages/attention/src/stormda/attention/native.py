@@ -23,10 +23,11 @@ from torch.autograd.function import once_differentiable
 
 from stormda.attention.features import Feature, relu
 from stormda.attention.packed import answers_by, sums_by
+from stormda.attention.pages import result_like
 from stormda.attention.state import LinearState
 
 SOURCE = Path(__file__).parent / "kernels" / "linear.cpp"
-"""The source."""
+"""The source; the headers that it includes lie beside it."""
 
 FLAGS = (
     *("-O3", "-std=c++17", "-fPIC", "-shared", "-pthread", "-march=native"),
@@ -37,8 +38,11 @@ FLAGS = (
 SIZES = (32, 64, 128)
 """The numbers of features of a head that it is compiled for."""
 
-SHARE = 16384
-"""Tokens of a head that are worth a thread of their own."""
+KINDS = ("in portable loops", "on AVX-512", "on matrix units")
+"""What multiplies, as the library numbers it."""
+
+SHARE = 4096
+"""Tokens of a head that are worth a share of their own."""
 
 
 def build() -> ctypes.CDLL:
@@ -59,7 +63,7 @@ def _library() -> ctypes.CDLL:
     if not target.exists():
         _compile(compiler, target)
     library = ctypes.CDLL(str(target))
-    library.stormda_units()  # asks the kernel for the matrix units, once a process
+    library.stormda_kind()  # asks Linux for the matrix units, once a process
     return library
 
 
@@ -78,13 +82,11 @@ def cache_directory() -> Path:
 def _fingerprint(compiler: str) -> str:
     """Return a name for this source, compiler and processor."""
     info = Path("/proc/cpuinfo")
-    flags = (
-        {line for line in info.read_text().splitlines() if line.startswith("flags")}
-        if (info.exists())
-        else {platform.processor()}
-    )
+    lines = info.read_text().splitlines() if info.exists() else [platform.processor()]
+    flags = sorted({line for line in lines if not info.exists() or line.startswith("flags")})
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    parts = (SOURCE.read_bytes(), version, repr((FLAGS, sorted(flags))).encode())
+    sources = [SOURCE, *sorted(SOURCE.parent.glob("*.h"))]
+    parts = (*(path.read_bytes() for path in sources), version, repr((FLAGS, flags)).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -110,13 +112,13 @@ def status() -> str:
     if not loaded():
         found = _compiler()
         return f"not built; would use {found}" if found else "no C++ compiler"
-    return "ready, with matrix units" if _library().stormda_units() else "ready, portable"
+    return f"ready, {KINDS[_library().stormda_kind()]}"
 
 
 def suits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Return whether the library is loaded, quick here, and made for such tokens."""
     made_for = all(x.dtype == torch.bfloat16 and x.shape[-1] == q.shape[-1] for x in (q, k, v))
-    return bool(made_for and q.shape[-1] in SIZES and loaded() and _library().stormda_units())
+    return bool(made_for and q.shape[-1] in SIZES and loaded() and _library().stormda_kind())
 
 
 def native_sums(
@@ -175,20 +177,23 @@ class _Sums(torch.autograd.Function):
         """Sum."""
         k, v = k.contiguous(), v.contiguous()
         w = None if w is None else w.contiguous()
-        ctx.save_for_backward(k, v, w)
-        ctx.inside = inside
-        out = torch.zeros((*k.shape[:-2], k.shape[-1] * (k.shape[-1] + 2)))
+        d = k.shape[-1]
+        out = torch.empty((*k.shape[:-2], d * (d + 2)))
         _run("stormda_sums", k, inside, k, v, w, out)
+        count = float(k.shape[-2]) if w is None else w.sum(-1, keepdim=True).clamp(min=1e-30)
+        ctx.save_for_backward(k, v, w, out[..., d * d :] / count)
+        ctx.inside = inside
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, bar: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
         """Pull back."""
-        k, v, w = ctx.saved_tensors
-        k_bar, v_bar = torch.empty_like(k), torch.empty_like(v)
+        k, v, w, centre = ctx.saved_tensors
+        k_bar, v_bar = result_like(k), result_like(v)
         w_bar = None if w is None else torch.empty_like(w)
-        _run("stormda_sums_back", k, ctx.inside, k, v, w, bar.contiguous(), k_bar, v_bar, w_bar)
+        tensors = (k, v, w, centre, bar.contiguous(), k_bar, v_bar, w_bar)
+        _run("stormda_sums_back", k, ctx.inside, *tensors)
         return k_bar, v_bar, w_bar, None
 
 
@@ -201,7 +206,7 @@ class _Answers(torch.autograd.Function):
         q, state = q.contiguous(), state.contiguous()
         ctx.save_for_backward(q, state)
         ctx.inside = inside
-        y = torch.empty_like(q)
+        y = result_like(q)
         _run("stormda_answers", q, inside, q, state, y)
         return y
 
@@ -210,7 +215,7 @@ class _Answers(torch.autograd.Function):
     def backward(ctx: Any, y_bar: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
         """Pull back."""
         q, state = ctx.saved_tensors
-        q_bar, state_bar = torch.empty_like(q), torch.zeros_like(state)
+        q_bar, state_bar = result_like(q), torch.empty_like(state)
         _run("stormda_answers_back", q, ctx.inside, q, state, y_bar.contiguous(), q_bar, state_bar)
         return q_bar, state_bar, None
 
@@ -220,7 +225,7 @@ def _run(name: str, like: Tensor, inside: bool, *tensors: Tensor | None) -> None
     n, d = like.shape[-2:]
     heads = like.shape[:-2].numel()
     threads = torch.get_num_threads()
-    shares = max(1, min(threads, n // SHARE)) if heads < 4 * threads else 1
+    shares = max(1, min(-(-4 * threads // max(heads, 1)), n // SHARE))  # a few for each thread
     pointers = [ctypes.c_void_p(None if x is None else x.data_ptr()) for x in tensors]
     sizes = [ctypes.c_int64(size) for size in (heads, n, d)]
     rest = ctypes.c_bool(inside), ctypes.c_int64(threads), ctypes.c_int64(shares)
