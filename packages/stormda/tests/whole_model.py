@@ -1,6 +1,6 @@
 """The whole model on four ranks, for `test_mesh.py`: loss, gradients, steps, checkpoints.
 
-torchrun --nproc-per-node 4 whole_model.py DIRECTORY
+torchrun --nproc-per-node 4 whole_model.py hybrid|storm DIRECTORY
 """
 
 import sys
@@ -51,6 +51,7 @@ MESHES = [
     {"tensor": 4},
     {"lat": 4},
 ]
+PATIENCE = {"device": torch.device("cpu"), "timeout": timedelta(minutes=5)}
 ONE = torch.ones(1, 1, 1, dtype=torch.float64)
 TRAINING = TrainingConfig(
     steps=3,
@@ -91,9 +92,23 @@ CASES = [
     Case("linear on a plane with land", CONFIG, PLANE, land=True),
     Case("tile and linear", replace(CONFIG, mixer="tile+linear"), GLOBE),
     Case("full", replace(CONFIG, mixer="full"), GLOBE),
-    Case("tiles", replace(CONFIG, network_tiles=(2, 2), network_halo=(1, 2)), GLOBE),
     Case("modes", replace(CONFIG, modes=3), PLANE),
 ]
+STORM = replace(CONFIG, mixer="full", network_tiles=(2, 4), network_halo=(1, 2))
+STORM_CASES = [
+    Case("2 x 4 tiles", STORM, GLOBE),
+    Case("2 x 2 tiles", replace(STORM, network_tiles=(2, 2), network_halo=(2, 1)), GLOBE),
+    Case("tiles cut, with land", replace(STORM, network_blend=False), PLANE, land=True),
+    Case("tiles with modes", replace(STORM, modes=3, network_batch=2), PLANE),
+]
+STORM_MESHES = [
+    [{"lat": 2, "lon": 2}, {"lon": 4}, {"tensor": 2, "lon": 2}, {"replica": 2, "lat": 2}],
+    [{"lat": 2, "tensor": 2}, {"tensor": 4}],
+    [{"lat": 2, "lon": 2}],
+    [{"lon": 2, "tensor": 2}],
+]
+"""What every case of `STORM_CASES` is laid out on; a run changes from the first to the last."""
+SHARDED = Case("a tile a rank", replace(STORM, network_tiles=(1, 2)), GLOBE)
 
 
 class Noise:
@@ -252,23 +267,41 @@ def check_fields(case: Case, mesh: StartedMesh) -> None:
     assert torch.equal(places.sort().values, tokens)
 
 
-def main(folder: Path) -> None:
-    patience = {"device": torch.device("cpu"), "timeout": timedelta(minutes=5)}
-    with launch(Mesh({"replica": -1}), **patience) as world:
-        meshes = [launch(Mesh(dict.fromkeys(AXES, 1) | m), **patience) for m in MESHES]
-        for i, case in enumerate(CASES):
-            if case.config.network_tiles != (1, 1):
-                check_gradients(case, meshes[0])
-                continue
-            for mesh in meshes if i == 0 else meshes[i - 1 : i + 2]:
-                check_fields(case, mesh)
-                check_gradients(case, mesh)
-            (folder / str(i)).mkdir(parents=True, exist_ok=True)
-            check_sampling(case, meshes[i % 3], folder / str(i))
-            here, there = meshes[i], meshes[(i + 3) % len(meshes)]
-            check_steps(case, here, there, folder / str(i))
+def check_hybrid(folder: Path) -> None:
+    """Everything, where all tokens of a field meet."""
+    meshes = [on_ranks(m) for m in MESHES]
+    for i, case in enumerate(CASES):
+        for mesh in meshes if i == 0 else meshes[i - 1 : i + 2]:
+            check_fields(case, mesh)
+            check_gradients(case, mesh)
+        (folder / str(i)).mkdir(parents=True, exist_ok=True)
+        check_sampling(case, meshes[i % 3], folder / str(i))
+        here, there = meshes[i], meshes[(i + 3) % len(meshes)]
+        check_steps(case, here, there, folder / str(i))
+
+
+def check_storm(folder: Path) -> None:
+    """Everything, where the network takes tile by tile."""
+    for i, (case, sizes) in enumerate(zip(STORM_CASES, STORM_MESHES, strict=True)):
+        meshes = [on_ranks(m) for m in sizes]
+        for mesh in meshes:
+            check_gradients(case, mesh)
+        (folder / str(i)).mkdir(parents=True, exist_ok=True)
+        check_sampling(case, meshes[0], folder / str(i))
+        if len(meshes) > 1:
+            check_steps(case, meshes[0], meshes[-1], folder / str(i))
+    check_gradients(SHARDED, on_ranks({"shard": 2, "lon": 2}))
+
+
+def on_ranks(sizes: dict[str, int]) -> StartedMesh:
+    return launch(Mesh(dict.fromkeys(AXES, 1) | sizes), **PATIENCE)
+
+
+def main(mode: str, folder: Path) -> None:
+    with launch(Mesh({"replica": -1}), **PATIENCE) as world:
+        {"hybrid": check_hybrid, "storm": check_storm}[mode](folder)
         world.world.barrier()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))

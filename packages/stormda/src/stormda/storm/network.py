@@ -184,10 +184,10 @@ class StormNetwork(nn.Module):
             cut_block(block, tensor, sharded=sharded)
             if not self.share.alone and self.tiles is None:
                 block.spread(self.share)
-        if sharded and self.tiles is not None and self.share.alone:
+        if sharded and self.tiles is not None and len(self.tiles) > 1:
             raise ValueError(
                 "mesh: expected a tile for every rank of lat x lon where parameters are sharded, "
-                f"got {self.config.network_tiles} tiles on one"
+                f"got {len(self.tiles)} on each"
             )
 
     @property
