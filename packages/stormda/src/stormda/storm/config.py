@@ -23,6 +23,10 @@ class StormConfig:
     history: int = 2
     """How many past frames condition the present one."""
 
+    targets: int = 1
+    """How many frames are sampled together, the present and those after it (`window`); a token is
+    then a patch of all of them."""
+
     patch: tuple[int, int] = (4, 4)
     """Rows and columns of a patch; a patch is a token."""
 
@@ -80,13 +84,18 @@ class StormConfig:
     def __post_init__(self) -> None:
         if not self.variables or len(set(self.variables)) != len(self.variables):
             raise ValueError(f"variables: expected distinct names, got {self.variables}")
-        for name in ("history", "width", "heads", "depth", "network_batch"):
+        for name in ("history", "targets", "width", "heads", "depth", "network_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.modes < 0:
             raise ValueError(f"modes: expected a number that is not negative, got {self.modes}")
         if self.width % self.heads:
             raise ValueError(f"heads: expected a divisor of width={self.width}, got {self.heads}")
+
+    @property
+    def channels(self) -> int:
+        """Return how many fields are sampled together, frame after frame."""
+        return self.targets * len(self.variables)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from stormda.grid import Grid
 from stormda.storm.field_share import FieldShare
 from stormda.storm.network import StormNetwork, beside
 from stormda.storm.normalization import Normalization
+from stormda.storm.window import from_increments, to_increments
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Batch:
 
     Args:
         history: (batch, history, variables, rows, cols).
-        target: The present, (batch, variables, rows, cols).
+        target: The present, and the frames after it that are sampled with it, frame after frame,
+            (batch, targets * variables, rows, cols).
         level: Error of the last history frame in standard deviations, (batch, variables).
         clock: Calendar features of the present, (batch, 6), or None.
         valid: True where the target is known, broadcastable to it, or None for everywhere.
@@ -134,12 +136,20 @@ def denoising_loss(
         variation: Weight lambda of the total variation of the forecast field.
 
     Raises:
-        ValueError: If a total variation is asked for where ranks share the fields.
+        ValueError: If a total variation is asked for where ranks share the fields, or the target
+            has not the network's channels.
     """
     share = network.share
     if variation and not share.alone:
         raise ValueError(f"variation: expected 0 where ranks share the fields, got {variation}")
-    w = (batch.target - batch.history[:, -1]) / normalization.increment
+    channels = network.config.channels
+    if batch.target.shape[1] != channels:
+        raise ValueError(
+            f"target: expected {channels} channels, variables of every frame, "
+            f"got {batch.target.shape[1]}"
+        )
+    last = batch.history[:, -1]
+    w = to_increments(batch.target, last, normalization.increment)
     past = network.encode(batch.history, batch.level, batch.clock)
     departure = (w - past.forecast).detach()
     scale = beside(sigma, w)
@@ -155,7 +165,8 @@ def denoising_loss(
         loss = (squared * mass).flatten(1).sum(1) / total.clamp_min(1e-12)
     if not variation:
         return loss
-    field = batch.history[:, -1] / normalization.increment + past.forecast
+    increment = normalization.increment
+    field = from_increments(past.forecast, last / increment, torch.ones_like(increment))
     return loss + variation * total_variation(field)
 
 

@@ -72,6 +72,10 @@ class FileRecipe:
                 "network.history: expected 1 for downscaling, the coarse field, "
                 f"got {self.network.history}"
             )
+        if self.coarsening > 1 and self.network.targets != 1:
+            raise ValueError(
+                f"network.targets: expected 1 for downscaling, got {self.network.targets}"
+            )
 
 
 def fields(variables: tuple[str, ...]) -> FileRecipe:

@@ -290,7 +290,10 @@ class Trainer:
             area=config.area_weights,
             by_variable=config.variable_weights,
         )
-        return None if weight is None else network.share.cut(weight).to(self.device)
+        if weight is None:
+            return None
+        each = torch.cat([weight] * network.config.targets)
+        return network.share.cut(each).to(self.device)
 
     def _adding(self) -> list[str]:
         """Return the axes whose ranks' losses add up."""

@@ -102,6 +102,7 @@ def _histories(
             part,
             recipe.network.history,
             normalization,
+            targets=recipe.network.targets,
             error=None if exact else recipe.error,
             step_hours=step_hours,
             **_shared(recipe, device),

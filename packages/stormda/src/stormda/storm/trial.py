@@ -30,6 +30,7 @@ from stormda.storm.filtering import FilterSettings, OneStageFilter
 from stormda.storm.network import StormNetwork
 from stormda.storm.prior import Storm
 from stormda.storm.streams import stream
+from stormda.storm.window import frames_of
 
 TRIAL = 5
 """What random numbers are for, beside those of `validation`."""
@@ -131,9 +132,12 @@ class Trial:
         past = self._first_history(start, g)
         state = OneStageFilter(self.prior, past[:, -1], self.config.filter, g)
         state.past = past
-        for frame in range(start, start + self.config.cycles):
-            clock = None if self.source.clock is None else self.source.clock[frame]
-            yield frame, state.step(self._observation(frame, g), clock=clock)
+        end, targets = start + self.config.cycles, self.prior.config.targets
+        for first in range(start, end, targets):
+            clock = None if self.source.clock is None else self.source.clock[first]
+            window = state.step(self._observation(first, g), clock=clock)
+            frames = frames_of(window, len(self.prior.config.variables)).unbind(1)
+            yield from zip(range(first, end), frames, strict=False)
 
     def _first_history(self, start: int, generator: torch.Generator) -> Tensor:
         """Return pasts that are wrong as those of training are, (members, history, ...)."""
@@ -146,16 +150,18 @@ class Trial:
         return self.source.normalization.to_x(z + error.to(z) * known)
 
     def _observation(self, frame: int, generator: torch.Generator) -> Observation:
-        """Return what is seen of a frame: some of the known cells of every variable."""
-        truth, std = self._truth(frame), self.source.normalization.std
+        """Return what is seen of the window from a frame on: some known cells of its fields."""
+        frames = frame + self.source.ahead
+        truth, std = self._truth(frames), self.source.normalization.std
         chosen = torch.rand(truth.shape, generator=generator) < self.config.observed
-        index = torch.nonzero((chosen.to(truth.device) & self.source.valid[frame]).flatten())[:, 0]
+        known = chosen.to(truth.device) & self.source.valid[frames]
+        index = torch.nonzero(known.flatten())[:, 0]
         error = (self.config.error * std).expand(truth.shape).flatten()[index]
         noise = torch.randn(truth.numel(), generator=generator).to(truth)[index]
         seen = truth.flatten()[index] + error * noise
         return Observation(seen, select(index), DiagonalError(error))
 
-    def _truth(self, frame: int) -> Tensor:
+    def _truth(self, frame: int | Tensor) -> Tensor:
         return self.source.normalization.to_x(self.source.z[frame])
 
     def _scores(self, analysis: Tensor, frame: int) -> Tensor:
