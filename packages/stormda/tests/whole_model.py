@@ -93,13 +93,14 @@ CASES = [
     Case("tile and linear", replace(CONFIG, mixer="tile+linear"), GLOBE),
     Case("full", replace(CONFIG, mixer="full"), GLOBE),
     Case("modes", replace(CONFIG, modes=3), PLANE),
+    Case("windows", replace(CONFIG, targets=2, modes=3), PLANE, land=True),
 ]
 STORM = replace(CONFIG, mixer="full", network_tiles=(2, 4), network_halo=(1, 2))
 STORM_CASES = [
     Case("2 x 4 tiles", STORM, GLOBE),
     Case("2 x 2 tiles", replace(STORM, network_tiles=(2, 2), network_halo=(2, 1)), GLOBE),
     Case("tiles cut, with land", replace(STORM, network_blend=False), PLANE, land=True),
-    Case("tiles with modes", replace(STORM, modes=3, network_batch=2), PLANE),
+    Case("tiles of windows", replace(STORM, modes=3, network_batch=2, targets=3), PLANE),
 ]
 STORM_MESHES = [
     [{"lat": 2, "lon": 2}, {"lon": 4}, {"tensor": 2, "lon": 2}, {"replica": 2, "lat": 2}],
@@ -121,15 +122,15 @@ class Noise:
 
     def batch(self, step: int, size: int) -> Batch:
         g = torch.Generator().manual_seed(step)
-        shape = (size, 3, 2, *self.case.grid.shape)
+        shape = (size, 2 + self.case.config.targets, 2, *self.case.grid.shape)
         fields = torch.randn(shape, generator=g, dtype=torch.float64)
         valid = None
         if self.case.land:
             fields = fields * land(self.case.grid)
-            valid = (torch.rand(shape[:1] + shape[2:], generator=g) < 0.7) & land(self.case.grid)
-        return Batch(
-            fields[:, :2], fields[:, 2], torch.rand(size, 2, generator=g).double(), None, valid
-        )
+            known = torch.rand(fields[:, 2:].shape, generator=g) < 0.7
+            valid = (known & land(self.case.grid)).flatten(1, 2)
+        level = torch.rand(size, 2, generator=g).double()
+        return Batch(fields[:, :2], fields[:, 2:].flatten(1, 2), level, None, valid)
 
     def state_dict(self) -> dict[str, object]:
         return {}

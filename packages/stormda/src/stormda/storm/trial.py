@@ -7,7 +7,7 @@ the frames that follow, assimilates one frame after the other, and compares with
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -112,7 +112,8 @@ class Trial:
         self.config, self.source, self.seed = config, source, seed
         self.network = network
         self.prior = Storm(network, source.normalization, step_hours)
-        self.starts = _starts(source.targets, config.cycles, config.runs)
+        windows = range(0, config.cycles, network.config.targets)
+        self.starts = _starts(source.targets, windows, config.runs)
         self.area = torch.from_numpy(np.array(network.grid.area)).to(source.z)
 
     def __call__(self) -> tuple[float, ...]:
@@ -178,18 +179,24 @@ class Trial:
         )
 
 
-def _starts(targets: Tensor, cycles: int, runs: int) -> list[int]:
+def _starts(targets: Tensor, windows: Iterable[int], runs: int) -> list[int]:
     """Return the first frames of runs, spread over the targets that have enough behind them.
 
+    Args:
+        targets: First frames of samples.
+        windows: How far behind that of a run its windows start, the first 0.
+        runs: How many there shall be.
+
     Examples:
-        >>> _starts(torch.tensor([2, 3, 4, 8, 9]), 2, 2)
+        >>> _starts(torch.tensor([2, 3, 4, 8, 9]), [0, 1], 2)
         [2, 8]
     """
     there = set(targets.tolist())
-    good = [t for t in sorted(there) if all(t + k in there for k in range(cycles))]
+    good = [t for t in sorted(there) if all(t + k in there for k in windows)]
     if not good:
         raise ValueError(
-            f"trial.cycles: expected at most the frames in a row for validation, got {cycles}"
+            "trial.cycles: expected at most the frames in a row for validation, "
+            f"got windows that start {list(windows)} frames behind the first"
         )
     places = torch.linspace(0, len(good) - 1, min(runs, len(good))).round().long()
     return [good[i] for i in places.tolist()]

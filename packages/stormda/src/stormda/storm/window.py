@@ -2,9 +2,9 @@
 
     w_t = (z_{k+t} - z_{k+t-1}) / increment,    t = 0 ... T - 1,    z_{k-1} the newest of the past
 
-so that every increment has unit variance, whatever the number of frames, and what is wrong with the
-past is mended by the first of them. A window stands in the dimension of the variables, frame after
-frame: its channels. With one frame the channels are the variables.
+so that every increment has unit variance, whatever the number of frames, and what is wrong with
+the past is mended by the first of them. A window stands in the dimension of the variables, frame
+after frame: its channels. With one frame the channels are the variables.
 """
 
 from __future__ import annotations
