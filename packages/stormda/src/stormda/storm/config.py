@@ -111,7 +111,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
         values: Its fields; sequences become tuples where the field is a tuple.
 
     Raises:
-        ValueError: Where a name is unknown.
+        ValueError: Where a name is unknown, or one without a default is missing.
 
     Examples:
         >>> from_dict(StormConfig, {"variables": ["t2m"], "width": 64}).width
@@ -121,7 +121,19 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"{cls.__name__}: expected fields among {sorted(hints)}, got {unknown}")
+    if missing := sorted(_required(cls) - set(values)):
+        raise ValueError(f"{cls.__name__}: expected the fields {missing}, got none of that name")
     return cls(**{name: _coerce(hints[name], value) for name, value in values.items()})
+
+
+def _required(cls: type[Any]) -> set[str]:
+    """Return the names of the fields of a dataclass that have no default."""
+    none = dataclasses.MISSING
+    return {
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is none and field.default_factory is none
+    }
 
 
 def override(config: T, assignments: Mapping[str, str]) -> T:

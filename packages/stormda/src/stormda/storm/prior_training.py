@@ -24,7 +24,7 @@ import torch
 
 from stormda.io import Store
 from stormda.parallel import StartedMesh
-from stormda.storm.config import to_dict
+from stormda.storm.config import from_dict, to_dict
 from stormda.storm.network import StormNetwork
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
@@ -46,18 +46,25 @@ BEST = "best"
 _OWN = ("config.toml", "training.csv", "validation.csv", "trials.csv", "throughput.csv", PRIOR)
 
 
-def claim_folder(folder: Path, run: dict[str, Any], *, overwrite: bool) -> None:
+def claim_folder(
+    folder: Path, recipe: FileRecipe, inputs: dict[str, Any], *, overwrite: bool
+) -> None:
     """Take a folder for a run, or go on in it if it is the same run and is not finished.
+
+    A run that an older version began lacks settings that are newer: it has their defaults.
 
     Args:
         folder: Where the run shall live.
-        run: What the run is: recipe and inputs.
+        recipe: Its settings.
+        inputs: The checksums of its files.
         overwrite: Whether what an earlier run left there may be removed.
 
     Raises:
         FileExistsError: Where a finished run is there.
-        ValueError: Where a run with other settings is there.
+        ValueError: Where a run with other settings is there, or with settings that this version
+            does not have.
     """
+    run = {"recipe": to_dict(recipe), "inputs": inputs}
     if overwrite:
         for name in ("checkpoints", BEST):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -70,7 +77,7 @@ def claim_folder(folder: Path, run: dict[str, Any], *, overwrite: bool) -> None:
         )
     record = folder / "config.toml"
     if record.exists():
-        difference = first_difference(read_settings(record), plain(run))
+        difference = first_difference(_recorded(record), plain(run))
         if difference:
             raise ValueError(
                 f"{folder}: expected the run that was begun there, with {difference} "
@@ -79,6 +86,17 @@ def claim_folder(folder: Path, run: dict[str, Any], *, overwrite: bool) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_settings(record, run)
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    """Return the run that a file tells of, as this version would have written it."""
+    run = read_settings(record)
+    try:
+        recipe = from_dict(FileRecipe, run.get("recipe", {}))
+    except ValueError as error:
+        raise ValueError(f"{record}: {error} (pass --overwrite to train anew)") from error
+    complete: dict[str, Any] = plain(run | {"recipe": to_dict(recipe)})
+    return complete
 
 
 def train_on_files(
@@ -145,11 +163,11 @@ def fit_prior(
     mesh = StartedMesh.alone(device) if mesh is None else mesh
     if recipe.trial.every and "shard" in mesh.mesh.names and mesh.size("shard") > 1:
         raise ValueError("trial.every: expected 0 where ranks shard the parameters")
-    run = {"recipe": to_dict(recipe), "inputs": store.sha256()}
+    inputs = store.sha256()
     data = load_training_data(recipe, store, device)
     network = _new_network(recipe, data, mesh).to(device)
     if mesh.rank == 0:
-        claim_folder(folder, run, overwrite=overwrite)
+        claim_folder(folder, recipe, inputs, overwrite=overwrite)
     mesh.world.barrier()
     trainer = Trainer(network, data.training, recipe.training, directory=folder, mesh=mesh)
     trainer.resume()
@@ -165,7 +183,7 @@ def fit_prior(
     chosen, prefix = (trainer.checkpoint(), AVERAGE) if best is None else (best.checkpoint(), "")
     if mesh.rank == 0:
         whole = fill_whole(_new_network(recipe, data), chosen, prefix)
-        _written(whole, recipe, data, run["inputs"]).save(folder / PRIOR)
+        _written(whole, recipe, data, inputs).save(folder / PRIOR)
     mesh.world.barrier()
     return True
 
