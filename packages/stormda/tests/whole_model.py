@@ -37,6 +37,7 @@ from stormda.storm import (
 )
 from stormda.storm.filtering import FilterSettings, sample_present
 from stormda.storm.objective import Batch
+from stormda.storm.shared_trunk import SharedTrunk
 from stormda.storm.training import AVERAGE
 from stormda.storm.training_mesh import fill_whole, take_up
 
@@ -257,6 +258,29 @@ def check_sampling(case: Case, mesh: StartedMesh, folder: Path) -> None:
     assert_close(sampled(many), sampled(one), rtol=1e-8, atol=1e-8)
 
 
+def check_sources(mesh: StartedMesh) -> None:
+    """Two steps of two sources with one trunk, tokens of one shape and patches of two."""
+    fine = PlaneGrid((20, 24), spacing_m=(0.5, 0.5), periodic=(True, True))
+    finer = replace(CONFIG, patch=(4, 4))
+    cases = {"coarse": Case("", CONFIG, PLANE), "fine": Case("", finer, fine)}
+    training = replace(TRAINING, steps=2, batch=6, passes=1)
+    samples = {name: (Noise(case), 3) for name, case in cases.items()}
+    plain = SharedTrunk({name: trained(case) for name, case in cases.items()})
+    cut = SharedTrunk({name: network(case, mesh) for name, case in cases.items()})
+    start, found = module_parts(plain), []
+    for name, part in module_parts(cut).items():
+        part.data.copy_(start[name].data[part.box])
+    for net, on in ((plain, None), (cut, mesh)):
+        losses: list[float] = []
+        trainer = Trainer(net, samples, training, mesh=on)
+        assert trainer.run(progress=lambda _, loss, losses=losses: losses.append(loss))
+        found.append((losses, trainer.averaged_parts()))
+    (expected, whole), (losses, parts) = found
+    assert_close(losses, expected, rtol=1e-9, atol=0)
+    for name, part in parts.items():
+        assert_close(part.data, whole[name].data[part.box], rtol=1e-8, atol=1e-9)
+
+
 def check_fields(case: Case, mesh: StartedMesh) -> None:
     """What is cut and joined again is what it was, and so are its gradients."""
     share = network(case, mesh).share
@@ -279,6 +303,8 @@ def check_hybrid(folder: Path) -> None:
         check_sampling(case, meshes[i % 3], folder / str(i))
         here, there = meshes[i], meshes[(i + 3) % len(meshes)]
         check_steps(case, here, there, folder / str(i))
+    for mesh in (meshes[2], meshes[3]):
+        check_sources(mesh)
 
 
 def check_storm(folder: Path) -> None:

@@ -210,6 +210,24 @@ def loss_weight(
     return each * torch.from_numpy(cells / cells.mean()).float()
 
 
+def loss_weight_of(
+    network: StormNetwork, *, area: bool, by_variable: Sequence[float] = ()
+) -> Tensor | None:
+    """Return how much the cells of a process count, (channels, own cells), or None for alike.
+
+    Args:
+        network: Whose fields they are.
+        area: As in `loss_weight`.
+        by_variable: As in `loss_weight`.
+    """
+    config = network.config
+    weight = loss_weight(network.grid, len(config.variables), area=area, by_variable=by_variable)
+    if weight is None:
+        return None
+    device = next(network.parameters()).device
+    return network.share.cut(torch.cat([weight] * config.targets)).to(device)
+
+
 def total_variation(field: Tensor) -> Tensor:
     """Return the mean absolute difference of neighbours along rows plus that along columns.
 

@@ -66,10 +66,7 @@ def claim_folder(
     """
     run = {"recipe": to_dict(recipe), "inputs": inputs}
     if overwrite:
-        for name in ("checkpoints", BEST):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in _OWN:
-            (folder / name).unlink(missing_ok=True)
+        clear_folder(folder)
     if (folder / PRIOR).exists():
         raise FileExistsError(
             f"{folder}: expected a folder without a finished prior, got one with {PRIOR} "
@@ -86,6 +83,14 @@ def claim_folder(
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_settings(record, run)
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what an earlier run left in a folder."""
+    for name in ("checkpoints", BEST):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in _OWN:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _recorded(record: Path) -> dict[str, Any]:
@@ -165,7 +170,7 @@ def fit_prior(
         raise ValueError("trial.every: expected 0 where ranks shard the parameters")
     inputs = store.sha256()
     data = load_training_data(recipe, store, device)
-    network = _new_network(recipe, data, mesh).to(device)
+    network = new_network(recipe, data, mesh).to(device)
     if mesh.rank == 0:
         claim_folder(folder, recipe, inputs, overwrite=overwrite)
     mesh.world.barrier()
@@ -182,8 +187,8 @@ def fit_prior(
         return False
     chosen, prefix = (trainer.checkpoint(), AVERAGE) if best is None else (best.checkpoint(), "")
     if mesh.rank == 0:
-        whole = fill_whole(_new_network(recipe, data), chosen, prefix)
-        _written(whole, recipe, data, inputs).save(folder / PRIOR)
+        whole = fill_whole(new_network(recipe, data), chosen, prefix)
+        trained_prior(whole, recipe, data, inputs).save(folder / PRIOR)
     mesh.world.barrier()
     return True
 
@@ -200,7 +205,7 @@ def _all_of(followers: Sequence[Callable[[int], None]], progress: Progress | Non
     return follow
 
 
-def _written(
+def trained_prior(
     network: StormNetwork, recipe: FileRecipe, data: TrainingData, inputs: dict[str, Any]
 ) -> Storm:
     """Return a trained network with what must be known to use it."""
@@ -232,7 +237,7 @@ def _validations(
     ]
 
 
-def _new_network(
+def new_network(
     recipe: FileRecipe, data: TrainingData, mesh: StartedMesh | None = None
 ) -> StormNetwork:
     """Return the network that a run starts from, the same for the same seed on any mesh."""
