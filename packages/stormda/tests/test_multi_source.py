@@ -22,12 +22,13 @@ from stormda.storm import (
     TrainingConfig,
     ladder,
 )
-from stormda.storm.multi_source import MultiSourceRecipe, fit_priors, multi_source
+from stormda.storm.multi_source import fit_priors
 from stormda.storm.network import parameter_count
 from stormda.storm.objective import Batch, denoising_loss
 from stormda.storm.prior_training import PRIOR
 from stormda.storm.real_recipes import small
 from stormda.storm.shared_trunk import SHARED, SharedTrunk
+from stormda.storm.source_recipes import MultiSourceRecipe, multi_source
 
 CPU = torch.device("cpu")
 HOURS = np.datetime64("2020-01-01T00", "s") + 3600 * np.arange(30)
@@ -59,14 +60,18 @@ def test_a_checkpoint_holds_the_trunk_once() -> None:
     assert [name for name in parts if name.startswith("networks.b.fields")]
 
 
-@pytest.mark.parametrize(("size", "parameters"), [("10M", 11_058_496), ("200M", 205_030_848)])
-def test_two_sources_of_the_ladder(size: str, parameters: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "parameters", "trunk"),
+    [("10M", 11_058_496, 9_434_752), ("200M", 205_030_848, 185_905_920)],
+)
+def test_two_sources_of_the_ladder(size: str, parameters: int, trunk: int) -> None:
     """ERA5 and HRRR as in the paper: six and four variables, on the meta device."""
     coarse = ladder(size, tuple("abcdef"))
     fine = replace(ladder(size, tuple("ghij")), patch=(8, 8))
     with torch.device("meta"):
         networks = SharedTrunk({"a": StormNetwork(coarse, PLANE), "b": StormNetwork(fine, FINE)})
     assert parameter_count(networks) == parameters
+    assert sum(parameter_count(getattr(networks.first, part)) for part in SHARED) == trunk
 
 
 class Fields:

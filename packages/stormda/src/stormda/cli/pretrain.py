@@ -24,9 +24,10 @@ from stormda.cli.output import Steps, note, result
 from stormda.io import open_store
 from stormda.parallel import Interruption, launch
 from stormda.storm.config import override
-from stormda.storm.multi_source import MultiSourceRecipe, fit_priors, multi_source
+from stormda.storm.multi_source import fit_priors
 from stormda.storm.prior_training import PRIOR
 from stormda.storm.real_recipes import FILE_RECIPES
+from stormda.storm.source_recipes import MultiSourceRecipe, multi_source
 from stormda.storm.training_mesh import MESH_AXES
 
 

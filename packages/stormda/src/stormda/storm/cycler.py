@@ -113,7 +113,9 @@ class Cycler:
         ensemble, variables = self.share.everybody(now.forecast()), len(self.variables)
         return [
             Expected(*one)
-            for one in zip(ensemble.split(variables, 1), doubt.split(variables), strict=True)
+            for one in zip(
+                torch.split(ensemble, variables, 1), torch.split(doubt, variables), strict=True
+            )
         ]
 
     def _account(

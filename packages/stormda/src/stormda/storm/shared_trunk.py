@@ -60,7 +60,7 @@ class SharedTrunk(nn.Module):
             for part in SHARED:
                 setattr(network, part, getattr(first, part))
         self.networks = nn.ModuleDict(networks)
-        self.register_state_dict_post_hook(_say_once)
+        self.register_state_dict_post_hook(_say_once)  # type: ignore[no-untyped-call]
 
     @property
     def each(self) -> dict[str, StormNetwork]:

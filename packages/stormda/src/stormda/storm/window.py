@@ -9,6 +9,7 @@ after frame: its channels. With one frame the channels are the variables.
 
 from __future__ import annotations
 
+from einops import rearrange
 from torch import Tensor, cat
 
 
@@ -20,7 +21,7 @@ def frames_of(x: Tensor, variables: int) -> Tensor:
         >>> frames_of(zeros(2, 6, 4, 4), 3).shape
         torch.Size([2, 2, 3, 4, 4])
     """
-    return x.unflatten(1, (-1, variables))
+    return rearrange(x, "b (t v) ... -> b t v ...", v=variables)
 
 
 def to_increments(z: Tensor, last: Tensor, increment: Tensor) -> Tensor:
