@@ -103,14 +103,13 @@ def test_the_gradient_is_that_of_all_sources() -> None:
     """The slow twin: one loss of all samples, and one backward pass."""
     trainer = Trainer(both(), SOURCES, TRAINING)
     for number, task in enumerate(trainer.tasks):
-        batch = task.source.batch(0, task.batch)
-        trainer._backward(batch, *trainer._noise(batch, number), task)
+        trainer._backward(*trainer._part(number), task)
     found = {name: p.grad for name, p in trainer.module.named_parameters()}
     networks, loss = both(), torch.zeros(())
     for number, (name, network) in enumerate(networks.each.items()):
         source, size = SOURCES[name]
         batch = source.batch(0, size)
-        sigma, noise = trainer._noise(batch, number)
+        sigma, noise = trainer._noise(number)
         loss = loss + denoising_loss(network, source.normalization, batch, sigma, noise).sum() / 6
     loss.backward()
     for name, p in networks.named_parameters():

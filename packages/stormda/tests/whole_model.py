@@ -180,9 +180,7 @@ def on_mesh(case: Case, plain: StormNetwork, mesh: StartedMesh, **how: object) -
 
 def gradients(trainer: Trainer) -> Tensor:
     """Leave the gradients of the first step in the parameters, and return the loss."""
-    batch = trainer.source.batch(0, TRAINING.batch)
-    mine = trainer._share(batch, *trainer._noise(batch))
-    loss = trainer._backward(*mine)
+    loss = trainer._backward(*trainer._part())
     reduce_gradients(trainer.network, trainer.mesh)
     axes = [name for name in trainer.mesh.mesh.names if name != "tensor"]
     return trainer.mesh.comm(*axes).all_reduce(loss)

@@ -7,6 +7,7 @@ The network takes its fields tile by tile.
 
 import csv
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -73,6 +74,21 @@ def write_case(folder: Path) -> None:
         units={"t2m": "K"},
     )
     write_observations(folder / "observations.nc", table)
+
+
+def check_streaming(folder: Path, mesh: StartedMesh, world: StartedMesh) -> None:
+    """Ranks that read their part of the files learn what one learns that holds them all."""
+    still = replace(RECIPE, trial=TrialConfig(), split=Split(train_end="2020-01-02T06"))
+    store = open_store(folder / "fields.nc")
+    cpu = torch.device("cpu")
+    if world.rank == 0:
+        assert fit_prior(still, store, folder / "held", device=cpu)
+    assert fit_prior(replace(still, streamed=True), store, folder / "read", device=cpu, mesh=mesh)
+    if world.rank == 0:
+        held, read = (numbers(folder / name / "training.csv") for name in ("held", "read"))
+        np.testing.assert_allclose(read, held, rtol=2e-4)
+        one, other = (Storm.load(folder / name / PRIOR) for name in ("held", "read"))
+        torch.testing.assert_close(one.normalization.mean, other.normalization.mean)
 
 
 def numbers(path: Path) -> np.ndarray:
@@ -152,6 +168,7 @@ def main(folder: Path) -> None:
         world.world.barrier()
         meshes = on_ranks(MESH_AXES, {"lat": 2, "lon": 2}, {"replica": 2, "lon": 2})
         check_training(folder, meshes, world)
+        check_streaming(folder, meshes[1], world)
         world.world.barrier()
         meshes = on_ranks(SAMPLING_AXES, {"member": 2, "lon": 2}, {"lat": 2, "tensor": 2})
         check_assimilation(folder, meshes, world)

@@ -72,7 +72,8 @@ def fit_priors(
     mesh = StartedMesh.alone(device) if mesh is None else mesh
     inputs = {name: store.sha256() for name, store in stores.items()}
     data = {
-        name: load_training_data(one, stores[name], device) for name, one in recipe.sources.items()
+        name: load_training_data(one, stores[name], device, mesh)
+        for name, one in recipe.sources.items()
     }
     networks = _new_networks(recipe, data, mesh).to(device)
     if mesh.rank == 0:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -63,6 +63,16 @@ class Batch:
             None if self.valid is None else self.valid[samples],
         )
 
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the samples on another device."""
+        return Batch(
+            self.history.to(device),
+            self.target.to(device),
+            self.level.to(device),
+            None if self.clock is None else self.clock.to(device),
+            None if self.valid is None else self.valid.to(device),
+        )
+
     def cut(self, share: FieldShare) -> Batch:
         """Return the cells that a process has of the fields."""
         valid = None if self.valid is None else share.cut(self.valid)
@@ -71,16 +81,12 @@ class Batch:
         )
 
 
-class SampleSource(Protocol):
+class Source(Protocol):
     """Where training samples come from: files, or a simulation that runs beside the training."""
 
     @property
     def normalization(self) -> Normalization:
         """Return the statistics that the samples are normalised with."""
-        ...
-
-    def batch(self, step: int, size: int) -> Batch:
-        """Return the samples of one optimiser step, the same on every rank."""
         ...
 
     def state_dict(self) -> dict[str, object]:
@@ -90,6 +96,41 @@ class SampleSource(Protocol):
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Go on where `state_dict` was taken."""
         ...
+
+
+class SampleSource(Source, Protocol):
+    """A source that has whole batches."""
+
+    def batch(self, step: int, size: int) -> Batch:
+        """Return the samples of one optimiser step, the same on every rank."""
+        ...
+
+
+@runtime_checkable
+class PartSource(Source, Protocol):
+    """A source that fetches no more of a batch than a process wants."""
+
+    def part(self, step: int, size: int, samples: Tensor) -> Batch:
+        """Return some samples of an optimiser step, by number, and of them own cells."""
+        ...
+
+
+AnySource = SampleSource | PartSource
+
+
+def own_part(source: AnySource, step: int, size: int, samples: Tensor, share: FieldShare) -> Batch:
+    """Return some samples of an optimiser step, and of them the cells that a process has.
+
+    Args:
+        source: Where samples come from.
+        step: The step.
+        size: Samples of the whole batch.
+        samples: The numbers of those that are wanted, (n,).
+        share: The cells.
+    """
+    if isinstance(source, PartSource):
+        return source.part(step, size, samples)
+    return source.batch(step, size).select(samples).cut(share)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,7 +169,7 @@ def fit_prior(
     if recipe.trial.every and "shard" in mesh.mesh.names and mesh.size("shard") > 1:
         raise ValueError("trial.every: expected 0 where ranks shard the parameters")
     inputs = store.sha256()
-    data = load_training_data(recipe, store, device)
+    data = load_training_data(recipe, store, device, mesh)
     network = new_network(recipe, data, mesh).to(device)
     if mesh.rank == 0:
         claim_folder(folder, recipe, inputs, overwrite=overwrite)
@@ -243,6 +243,6 @@ def new_network(
     """Return the network that a run starts from, the same for the same seed on any mesh."""
     torch.manual_seed(recipe.training.seed)
     network = StormNetwork(recipe.network, data.grid, valid=data.mask, mesh=mesh)
-    if network.modes is not None and data.training.modes is not None:
-        network.modes.set(data.training.modes)
+    if network.modes is not None and data.modes is not None:
+        network.modes.set(data.modes)
     return network

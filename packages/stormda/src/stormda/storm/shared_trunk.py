@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from stormda.parallel import StartedMesh
 from stormda.storm.network import StormNetwork
-from stormda.storm.objective import SampleSource, loss_weight_of
+from stormda.storm.objective import AnySource, loss_weight_of
 from stormda.storm.training_config import TrainingConfig
 
 SHARED = ("keys", "noise", "encoder_modulation", "encoder", "modulation", "trunk")
@@ -118,7 +118,7 @@ class Task:
     network: StormNetwork
     """The network."""
 
-    source: SampleSource
+    source: AnySource
     """Its samples."""
 
     batch: int
@@ -128,9 +128,7 @@ class Task:
     """How much the cells of this process count; None where all count alike."""
 
 
-def task_of(
-    network: StormNetwork, source: SampleSource, config: TrainingConfig, batch: int
-) -> Task:
+def task_of(network: StormNetwork, source: AnySource, config: TrainingConfig, batch: int) -> Task:
     """Return the task of a source with so many samples in a batch."""
     weight = loss_weight_of(network, area=config.area_weights, by_variable=config.variable_weights)
     return Task(network=network, source=source, batch=batch, weight=weight)
@@ -138,7 +136,7 @@ def task_of(
 
 def tasks_of(
     networks: StormNetwork | SharedTrunk,
-    sources: SampleSource | Mapping[str, tuple[SampleSource, int]],
+    sources: AnySource | Mapping[str, tuple[AnySource, int]],
     config: TrainingConfig,
 ) -> list[Task]:
     """Return what every batch of a training is made of.

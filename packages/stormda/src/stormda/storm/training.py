@@ -41,7 +41,7 @@ from stormda.parallel import (
     whole_gradient_norm,
 )
 from stormda.storm.network import StormNetwork
-from stormda.storm.objective import Batch, SampleSource, denoising_loss
+from stormda.storm.objective import AnySource, Batch, denoising_loss, own_part
 from stormda.storm.shared_trunk import SharedTrunk, Task, tasks_of
 from stormda.storm.streams import stream
 from stormda.storm.training_config import TrainingConfig
@@ -87,7 +87,7 @@ class Trainer:
     def __init__(
         self,
         network: StormNetwork | SharedTrunk,
-        source: SampleSource | Mapping[str, tuple[SampleSource, int]],
+        source: AnySource | Mapping[str, tuple[AnySource, int]],
         config: TrainingConfig,
         *,
         directory: Path | None = None,
@@ -249,9 +249,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
         for number, task in enumerate(self.tasks):
-            batch = task.source.batch(self.step, task.batch)
-            sigma, noise = self._noise(batch, number)
-            loss = loss + self._backward(*self._share(batch, sigma, noise, task), task)
+            loss = loss + self._backward(*self._part(number), task)
         reduce_gradients(self.module, self.mesh)
         norm = whole_gradient_norm(self.module, self.mesh)
         clip_gradients(self.parameters, config.clip, norm=norm)
@@ -299,21 +297,23 @@ class Trainer:
         """Let the average forget its start: (1 + k) / (10 + k) until it reaches the decay."""
         return 1 - min(self.config.ema, (1 + self.step) / (10 + self.step))
 
-    def _noise(self, batch: Batch, number: int = 0) -> tuple[Tensor, Tensor]:
+    def _noise(self, number: int = 0) -> tuple[Tensor, Tensor]:
         """Return levels and noise for the samples of a source, by its number."""
+        task = self.tasks[number]
         further = [number] if number else []
         generator = stream(self.config.seed, _NOISE, self.step, *further)
-        sigma = self.config.noise.draw(len(batch.target), generator)
-        noise = torch.randn(batch.target.shape, generator=generator)
+        sigma = self.config.noise.draw(task.batch, generator)
+        shape = (task.batch, task.network.config.channels, *task.network.grid.shape)
+        noise = torch.randn(shape, generator=generator)
         return sigma.to(self.device), noise.to(self.device)
 
-    def _share(
-        self, batch: Batch, sigma: Tensor, noise: Tensor, task: Task | None = None
-    ) -> tuple[Batch, Tensor, Tensor]:
-        """Return this rank's samples and cells."""
-        comm, share = samples_comm(self.mesh), (task or self.tasks[0]).network.share
-        mine = torch.arange(comm.rank, len(sigma), comm.size)
-        return batch.select(mine).cut(share), sigma[mine], share.cut(noise[mine])
+    def _part(self, number: int = 0) -> tuple[Batch, Tensor, Tensor]:
+        """Return this rank's samples and cells of a source, by its number, levels and noise."""
+        task, comm = self.tasks[number], samples_comm(self.mesh)
+        share, (sigma, noise) = task.network.share, self._noise(number)
+        mine = torch.arange(comm.rank, task.batch, comm.size)
+        batch = own_part(task.source, self.step, task.batch, mine, share)
+        return batch, sigma[mine], share.cut(noise[mine])
 
     def _log(self, loss: float) -> None:
         if self.directory is None or self.mesh.rank:
