@@ -202,8 +202,10 @@ def test_a_run_of_files_goes_on_where_it_stopped(files: dict[str, Path], tmp_pat
     halves = tmp_path / "halves"
     assert not fit_priors(recipe, stores, halves, device=CPU, interrupted=lambda: next(stops))
     other = replace(recipe, shares={"fine": 3.0})
-    with pytest.raises(ValueError, match=r"expected the run that was begun there, with shares"):
+    with pytest.raises(ValueError, match=r"expected the run that was begun there, with batch"):
         fit_priors(other, stores, halves, device=CPU)
+    assert fit_priors(recipe, stores, halves, device=CPU)
+    (halves / "coarse" / PRIOR).unlink()  # as if it had been killed while it wrote them
     assert fit_priors(recipe, stores, halves, device=CPU)
     for name in files:
         one, two = (Storm.load(tmp_path / run / name / PRIOR) for run in ("whole", "halves"))
@@ -249,6 +251,7 @@ def test_recipes_refuse_nonsense() -> None:
     ("words", "message"),
     [
         (["--source=a:x.nc"], "--source: expected NAME=VARIABLES:FILE, got 'a:x.nc'"),
+        (["--source=fine=t2m:x.nc"], "--source: expected distinct names, got ['coarse', 'fine', "),
         (["--set", "c:training.steps=1"], "--set: expected a source among"),
         (["--share", "coarse=many"], "--share: expected NAME=NUMBER, got"),
     ],

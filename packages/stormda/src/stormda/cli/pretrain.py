@@ -91,6 +91,10 @@ def pretrain(
     command goes on where it stopped, on any number of processes.
     """
     given = [_parse_source(text) for text in sources]
+    if len({name for name, _, _ in given}) < len(given):
+        raise ValueError(
+            f"--source: expected distinct names, got {[name for name, _, _ in given]}"
+        )
     start = multi_source({name: names for name, names, _ in given}, start=FILE_RECIPES[recipe])
     settings = _changed(start, assignments, shares)
     stores = {name: open_store(path) for name, _, path in given}

@@ -1,6 +1,6 @@
 """Train priors of several sources of fields together, in a folder that can be taken up again.
 
-    DIR/sources.toml              the sources and their shares of a batch
+    DIR/sources.toml              the sources, and how many samples of a batch are of each
     DIR/training.csv              loss of every step, over all sources
     DIR/checkpoints/              what a resumed run starts from
     DIR/NAME/config.toml          recipe and inputs of a source, with their checksums
@@ -111,19 +111,20 @@ def _claim(
     overwrite: bool,
 ) -> None:
     """Take a folder for a run, or go on in it if it is the same run and is not finished."""
-    priors = [folder / name / PRIOR for name in recipe.sources]
-    if not all(path.exists() for path in priors):
-        for path in priors:  # of a run that ended while it wrote them
-            path.unlink(missing_ok=True)
-    record, run = folder / "sources.toml", plain({"shares": recipe.batches})
+    record, run = folder / "sources.toml", plain({"batch": recipe.batches})
     if overwrite:
         clear_folder(folder)
         record.unlink(missing_ok=True)
-    if record.exists() and (difference := first_difference(read_settings(record), run)):
-        raise ValueError(
-            f"{folder}: expected the run that was begun there, with {difference} "
-            "(pass --overwrite to train anew)"
-        )
+    if record.exists():
+        if difference := first_difference(read_settings(record), run):
+            raise ValueError(
+                f"{folder}: expected the run that was begun there, with {difference} "
+                "(pass --overwrite to train anew)"
+            )
+        priors = [folder / name / PRIOR for name in recipe.sources]
+        if not all(path.exists() for path in priors):
+            for path in priors:  # of a run that was killed while it wrote them
+                path.unlink(missing_ok=True)
     for name, one in recipe.sources.items():
         claim_folder(folder / name, one, dict(inputs[name]), overwrite=overwrite)
     write_settings(record, run)
