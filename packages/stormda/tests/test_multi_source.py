@@ -56,8 +56,8 @@ def test_a_checkpoint_holds_the_trunk_once() -> None:
     networks = both()
     parts = module_parts(networks)
     assert sum(part.data.numel() for name, part in parts.items()) == parameter_count(networks)
-    assert not [name for name in parts if name.startswith("networks.b.trunk")]
-    assert [name for name in parts if name.startswith("networks.b.fields")]
+    assert not [name for name in parts if name.startswith("networks.of_b.trunk")]
+    assert [name for name in parts if name.startswith("networks.of_b.fields")]
 
 
 @pytest.mark.parametrize(

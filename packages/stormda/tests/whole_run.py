@@ -2,7 +2,8 @@
 
 torchrun --nproc-per-node 4 whole_run.py DIRECTORY
 
-The network takes its fields tile by tile.
+The network takes its fields tile by tile. Trainings that read their part of the files, and those of
+two sources, are those of one process.
 """
 
 import csv
@@ -28,7 +29,9 @@ from stormda.storm import AssimilationConfig, FileRecipe, Storm, StormConfig, Tr
 from stormda.storm.assimilation_run import assimilate_files
 from stormda.storm.files import Split
 from stormda.storm.filtering import FilterSettings
+from stormda.storm.multi_source import fit_priors
 from stormda.storm.prior_training import PRIOR, fit_prior
+from stormda.storm.source_recipes import MultiSourceRecipe
 from stormda.storm.training_mesh import MESH_AXES, SAMPLING_AXES
 from stormda.storm.trial import TrialConfig
 
@@ -89,6 +92,21 @@ def check_streaming(folder: Path, mesh: StartedMesh, world: StartedMesh) -> None
         np.testing.assert_allclose(read, held, rtol=2e-4)
         one, other = (Storm.load(folder / name / PRIOR) for name in ("held", "read"))
         torch.testing.assert_close(one.normalization.mean, other.normalization.mean)
+
+
+def check_sources(folder: Path, mesh: StartedMesh, world: StartedMesh) -> None:
+    """Priors of two sources, one of them read in parts, are those of one process."""
+    still = replace(RECIPE, trial=TrialConfig(), split=Split(train_end="2020-01-02T06"))
+    recipe = MultiSourceRecipe(sources={"all": still, "half": replace(still, streamed=True)})
+    stores = {name: open_store(folder / "fields.nc") for name in recipe.sources}
+    cpu = torch.device("cpu")
+    if world.rank == 0:
+        assert fit_priors(recipe, stores, folder / "together", device=cpu)
+    assert fit_priors(recipe, stores, folder / "shared", device=cpu, mesh=mesh)
+    if world.rank == 0:
+        one, many = (numbers(folder / name / "training.csv") for name in ("together", "shared"))
+        np.testing.assert_allclose(many, one, rtol=2e-4)
+        assert Storm.load(folder / "shared" / "half" / PRIOR).grid == GRID
 
 
 def numbers(path: Path) -> np.ndarray:
@@ -169,6 +187,7 @@ def main(folder: Path) -> None:
         meshes = on_ranks(MESH_AXES, {"lat": 2, "lon": 2}, {"replica": 2, "lon": 2})
         check_training(folder, meshes, world)
         check_streaming(folder, meshes[1], world)
+        check_sources(folder, meshes[0], world)
         world.world.barrier()
         meshes = on_ranks(SAMPLING_AXES, {"member": 2, "lon": 2}, {"lat": 2, "tensor": 2})
         check_assimilation(folder, meshes, world)

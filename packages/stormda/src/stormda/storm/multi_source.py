@@ -84,8 +84,9 @@ def fit_priors(
     trainer.resume()
     if not trainer.run(progress=progress, interrupted=interrupted):
         return False
+    checkpoint = trainer.checkpoint()  # all ranks look at it together
     if mesh.rank == 0:
-        whole = fill_whole(_new_networks(recipe, data), trainer.checkpoint(), AVERAGE).each
+        whole = fill_whole(_new_networks(recipe, data), checkpoint, AVERAGE).each
         for name, one in recipe.sources.items():
             prior = trained_prior(whole[name], one, data[name], inputs[name])
             prior.save(folder / name / PRIOR)

@@ -27,6 +27,9 @@ from stormda.storm.training_config import TrainingConfig
 SHARED = ("keys", "noise", "encoder_modulation", "encoder", "modulation", "trunk")
 """The parts of a network that all sources have in common."""
 
+_OF = "of_"
+"""How the names of sources begin among modules, where such as `half` and `train` are taken."""
+
 
 class SharedTrunk(nn.Module):
     """Networks of several sources that share all but their heads.
@@ -47,7 +50,7 @@ class SharedTrunk(nn.Module):
         >>> both = SharedTrunk(
         ...     {"a": StormNetwork(config, grid("15deg")), "b": StormNetwork(fine, grid("30deg"))}
         ... )
-        >>> both.networks["a"].trunk is both.networks["b"].trunk
+        >>> both.each["a"].trunk is both.each["b"].trunk
         True
     """
 
@@ -59,13 +62,13 @@ class SharedTrunk(nn.Module):
         for network in others:
             for part in SHARED:
                 setattr(network, part, getattr(first, part))
-        self.networks = nn.ModuleDict(networks)
+        self.networks = nn.ModuleDict({f"{_OF}{name}": one for name, one in networks.items()})
         self.register_state_dict_post_hook(_say_once)  # type: ignore[no-untyped-call]
 
     @property
     def each(self) -> dict[str, StormNetwork]:
         """Return the network of every source."""
-        return dict(self.networks.items())  # type: ignore[arg-type]
+        return {name.removeprefix(_OF): one for name, one in self.networks.items()}  # type: ignore[misc]
 
     @property
     def first(self) -> StormNetwork:
