@@ -2,8 +2,8 @@
 
 torchrun --nproc-per-node 4 whole_run.py DIRECTORY
 
-The network takes its fields tile by tile. Trainings that read their part of the files, and those of
-two sources, are those of one process.
+The network takes its fields tile by tile. Trainings that read their part of the files, and those
+of two sources, are those of one process.
 """
 
 import csv
