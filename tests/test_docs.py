@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("packages/*/README.md")])
 RUN = ["start.md", "tutorials/files.md", "tutorials/globe.md", "tutorials/operator.md",
        "tutorials/prior.md", "tutorials/downscaling.md", "tutorials/cluster.md",
-       "howto/commands.md"]  # fmt: skip
+       "tutorials/sources.md", "howto/commands.md"]  # fmt: skip
 """Pages whose `python` and `bash` blocks are executed from top to bottom, in an empty folder.
 `assimilation.md` is executed by a test of its package, READMEs by `tools/check_wheels.sh`."""
 

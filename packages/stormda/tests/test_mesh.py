@@ -47,13 +47,12 @@ def on_paper(**sizes: int) -> StartedMesh:
     return StartedMesh(Mesh(sizes), placement, cpu, {(axis,): Of(0, size)}, session=None)
 
 
-@pytest.mark.slow
-def test_four_ranks_are_one(tmp_path: Path) -> None:
-    """Loss, gradients and norm; steps that change the mesh on the way; joined fields."""
+def on_four_ranks(program: str, *arguments: str) -> None:
+    """Run a program of this folder under torchrun; it must end well."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    program = Path(__file__).with_name("whole_model.py")
+    path = Path(__file__).with_name(program)
     done = subprocess.run(
-        [*launcher, "--nproc-per-node=4", str(program), str(tmp_path)],
+        [*launcher, "--nproc-per-node=4", str(path), *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -61,6 +60,19 @@ def test_four_ranks_are_one(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["hybrid", "storm"])
+def test_four_ranks_are_one(mode: str, tmp_path: Path) -> None:
+    """Loss, gradients and norm; steps that change the mesh on the way; joined fields."""
+    on_four_ranks("whole_model.py", mode, str(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_run_of_files_on_four_ranks_is_that_on_one(tmp_path: Path) -> None:
+    """Trials choose the weights, members and tiles are shared; both change their mesh once."""
+    on_four_ranks("whole_run.py", str(tmp_path))
 
 
 CONFIG = StormConfig(variables=("a",), patch=(2, 2), width=16, heads=4, encoder_depth=1, depth=1)
@@ -115,10 +127,19 @@ def test_a_network_is_trained_on_the_mesh_that_it_was_made_for() -> None:
 def test_sharded_parameters_want_a_tile_for_every_rank() -> None:
     config = replace(CONFIG, network_tiles=(2, 2), network_halo=(1, 1))
     plane = PlaneGrid((8, 8), spacing_m=(1.0, 1.0))
-    message = r"^mesh: expected a tile for every rank of lat x lon where parameters are sharded, "
+    message = (
+        r"^mesh: expected a tile for every rank of lat x lon where parameters are sharded, "
+        r"got 4 on each$"
+    )
     with pytest.raises(ValueError, match=message):
         StormNetwork(config, plane, mesh=on_paper(shard=2))
-    with pytest.raises(ValueError, match=r"like the tiles \(2, 2\), got \(2, 1\)$"):
+
+
+def test_ranks_share_tiles_alike() -> None:
+    config = replace(CONFIG, network_tiles=(3, 2), network_halo=(1, 1))
+    plane = PlaneGrid((8, 8), spacing_m=(1.0, 1.0))
+    message = r"^mesh: expected lat x lon ranks that divide the tiles \(3, 2\), got \(2, 1\)$"
+    with pytest.raises(ValueError, match=message):
         StormNetwork(config, plane, mesh=on_paper(lat=2))
 
 

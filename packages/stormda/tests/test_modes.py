@@ -51,7 +51,7 @@ def test_denoising_is_the_wiener_filter_of_the_dense_covariance() -> None:
     variance = made.variance(rho)
     estimate = made.denoise(d, sigma, variance)
     for b in range(2):
-        c = dense(modes, variance[b])
+        c = dense(modes, variance[b, 0])
         total = c + sigma[b] ** 2 * torch.eye(24, dtype=torch.float64)
         exact = c @ torch.linalg.solve(total, d[b].flatten())
         torch.testing.assert_close(estimate[b].flatten(), exact)
@@ -59,6 +59,23 @@ def test_denoising_is_the_wiener_filter_of_the_dense_covariance() -> None:
         torch.testing.assert_close(mean_square, torch.diagonal(c).mean())
         local = made.pointwise(variance)[b]
         torch.testing.assert_close(local.flatten(), torch.diagonal(c))
+
+
+def test_a_window_is_denoised_frame_by_frame() -> None:
+    """The first increment has to mend the past, those that follow are as uncertain as they are."""
+    made = covariance(some_modes())
+    sigma = torch.tensor([0.4, 2.0], dtype=torch.float64)
+    rho = made.known(torch.tensor([[0.3, 0.2], [0.3, 0.1]], dtype=torch.float64))
+    several = made.variance(rho, frames=3)
+    exact, own = made.variance(rho), made.variance(torch.ones_like(rho))
+    torch.testing.assert_close(several, torch.cat([exact, own, own], 1))
+    d = torch.randn(2, 3, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    estimate = made.denoise(d.flatten(1, 2), sigma, several)
+    for i, variance in enumerate((exact, own, own)):
+        one = estimate.unflatten(1, (3, -1))[:, i]
+        torch.testing.assert_close(one, made.denoise(d[:, i], sigma, variance))
+    mean = torch.stack([made.size(v) ** 2 for v in (exact, own, own)]).mean(0)
+    torch.testing.assert_close(made.size(several) ** 2, mean)
 
 
 def test_the_level_of_an_analysis_is_the_error_of_the_kalman_update() -> None:

@@ -86,7 +86,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
     """What two ranks do: every other sample each, gradients summed."""
     run = trainer()
     batch = run.source.batch(0, 4)
-    sigma, noise = run._noise(batch)
+    sigma, noise = run._noise()
 
     def gradient(part: slice) -> list[Tensor]:
         run.network.zero_grad()

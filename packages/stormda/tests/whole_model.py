@@ -1,6 +1,6 @@
 """The whole model on four ranks, for `test_mesh.py`: loss, gradients, steps, checkpoints.
 
-torchrun --nproc-per-node 4 whole_model.py DIRECTORY
+torchrun --nproc-per-node 4 whole_model.py hybrid|storm DIRECTORY
 """
 
 import sys
@@ -37,6 +37,7 @@ from stormda.storm import (
 )
 from stormda.storm.filtering import FilterSettings, sample_present
 from stormda.storm.objective import Batch
+from stormda.storm.shared_trunk import SharedTrunk
 from stormda.storm.training import AVERAGE
 from stormda.storm.training_mesh import fill_whole, take_up
 
@@ -51,6 +52,7 @@ MESHES = [
     {"tensor": 4},
     {"lat": 4},
 ]
+PATIENCE = {"device": torch.device("cpu"), "timeout": timedelta(minutes=5)}
 ONE = torch.ones(1, 1, 1, dtype=torch.float64)
 TRAINING = TrainingConfig(
     steps=3,
@@ -91,9 +93,24 @@ CASES = [
     Case("linear on a plane with land", CONFIG, PLANE, land=True),
     Case("tile and linear", replace(CONFIG, mixer="tile+linear"), GLOBE),
     Case("full", replace(CONFIG, mixer="full"), GLOBE),
-    Case("tiles", replace(CONFIG, network_tiles=(2, 2), network_halo=(1, 2)), GLOBE),
     Case("modes", replace(CONFIG, modes=3), PLANE),
+    Case("windows", replace(CONFIG, targets=2, modes=3), PLANE, land=True),
 ]
+STORM = replace(CONFIG, mixer="full", network_tiles=(2, 4), network_halo=(1, 2))
+STORM_CASES = [
+    Case("2 x 4 tiles", STORM, GLOBE),
+    Case("2 x 2 tiles", replace(STORM, network_tiles=(2, 2), network_halo=(2, 1)), GLOBE),
+    Case("tiles cut, with land", replace(STORM, network_blend=False), PLANE, land=True),
+    Case("tiles of windows", replace(STORM, modes=3, network_batch=2, targets=3), PLANE),
+]
+STORM_MESHES = [
+    [{"lat": 2, "lon": 2}, {"lon": 4}, {"tensor": 2, "lon": 2}, {"replica": 2, "lat": 2}],
+    [{"lat": 2, "tensor": 2}, {"tensor": 4}],
+    [{"lat": 2, "lon": 2}],
+    [{"lon": 2, "tensor": 2}],
+]
+"""What every case of `STORM_CASES` is laid out on; a run changes from the first to the last."""
+SHARDED = Case("a tile a rank", replace(STORM, network_tiles=(1, 2)), GLOBE)
 
 
 class Noise:
@@ -106,15 +123,15 @@ class Noise:
 
     def batch(self, step: int, size: int) -> Batch:
         g = torch.Generator().manual_seed(step)
-        shape = (size, 3, 2, *self.case.grid.shape)
+        shape = (size, 2 + self.case.config.targets, 2, *self.case.grid.shape)
         fields = torch.randn(shape, generator=g, dtype=torch.float64)
         valid = None
         if self.case.land:
             fields = fields * land(self.case.grid)
-            valid = (torch.rand(shape[:1] + shape[2:], generator=g) < 0.7) & land(self.case.grid)
-        return Batch(
-            fields[:, :2], fields[:, 2], torch.rand(size, 2, generator=g).double(), None, valid
-        )
+            known = torch.rand(fields[:, 2:].shape, generator=g) < 0.7
+            valid = (known & land(self.case.grid)).flatten(1, 2)
+        level = torch.rand(size, 2, generator=g).double()
+        return Batch(fields[:, :2], fields[:, 2:].flatten(1, 2), level, None, valid)
 
     def state_dict(self) -> dict[str, object]:
         return {}
@@ -163,9 +180,7 @@ def on_mesh(case: Case, plain: StormNetwork, mesh: StartedMesh, **how: object) -
 
 def gradients(trainer: Trainer) -> Tensor:
     """Leave the gradients of the first step in the parameters, and return the loss."""
-    batch = trainer.source.batch(0, TRAINING.batch)
-    mine = trainer._share(batch, *trainer._noise(batch))
-    loss = trainer._backward(*mine)
+    loss = trainer._backward(*trainer._part())
     reduce_gradients(trainer.network, trainer.mesh)
     axes = [name for name in trainer.mesh.mesh.names if name != "tensor"]
     return trainer.mesh.comm(*axes).all_reduce(loss)
@@ -241,6 +256,29 @@ def check_sampling(case: Case, mesh: StartedMesh, folder: Path) -> None:
     assert_close(sampled(many), sampled(one), rtol=1e-8, atol=1e-8)
 
 
+def check_sources(mesh: StartedMesh) -> None:
+    """Two steps of two sources with one trunk, tokens of one shape and patches of two."""
+    fine = PlaneGrid((20, 24), spacing_m=(0.5, 0.5), periodic=(True, True))
+    finer = replace(CONFIG, patch=(4, 4))
+    cases = {"coarse": Case("", CONFIG, PLANE), "fine": Case("", finer, fine)}
+    training = replace(TRAINING, steps=2, batch=6, passes=1)
+    samples = {name: (Noise(case), 3) for name, case in cases.items()}
+    plain = SharedTrunk({name: trained(case) for name, case in cases.items()})
+    cut = SharedTrunk({name: network(case, mesh) for name, case in cases.items()})
+    start, found = module_parts(plain), []
+    for name, part in module_parts(cut).items():
+        part.data.copy_(start[name].data[part.box])
+    for net, on in ((plain, None), (cut, mesh)):
+        losses: list[float] = []
+        trainer = Trainer(net, samples, training, mesh=on)
+        assert trainer.run(progress=lambda _, loss, losses=losses: losses.append(loss))
+        found.append((losses, trainer.averaged_parts()))
+    (expected, whole), (losses, parts) = found
+    assert_close(losses, expected, rtol=1e-9, atol=0)
+    for name, part in parts.items():
+        assert_close(part.data, whole[name].data[part.box], rtol=1e-8, atol=1e-9)
+
+
 def check_fields(case: Case, mesh: StartedMesh) -> None:
     """What is cut and joined again is what it was, and so are its gradients."""
     share = network(case, mesh).share
@@ -252,23 +290,43 @@ def check_fields(case: Case, mesh: StartedMesh) -> None:
     assert torch.equal(places.sort().values, tokens)
 
 
-def main(folder: Path) -> None:
-    patience = {"device": torch.device("cpu"), "timeout": timedelta(minutes=5)}
-    with launch(Mesh({"replica": -1}), **patience) as world:
-        meshes = [launch(Mesh(dict.fromkeys(AXES, 1) | m), **patience) for m in MESHES]
-        for i, case in enumerate(CASES):
-            if case.config.network_tiles != (1, 1):
-                check_gradients(case, meshes[0])
-                continue
-            for mesh in meshes if i == 0 else meshes[i - 1 : i + 2]:
-                check_fields(case, mesh)
-                check_gradients(case, mesh)
-            (folder / str(i)).mkdir(parents=True, exist_ok=True)
-            check_sampling(case, meshes[i % 3], folder / str(i))
-            here, there = meshes[i], meshes[(i + 3) % len(meshes)]
-            check_steps(case, here, there, folder / str(i))
+def check_hybrid(folder: Path) -> None:
+    """Everything, where all tokens of a field meet."""
+    meshes = [on_ranks(m) for m in MESHES]
+    for i, case in enumerate(CASES):
+        for mesh in meshes if i == 0 else meshes[i - 1 : i + 2]:
+            check_fields(case, mesh)
+            check_gradients(case, mesh)
+        (folder / str(i)).mkdir(parents=True, exist_ok=True)
+        check_sampling(case, meshes[i % 3], folder / str(i))
+        here, there = meshes[i], meshes[(i + 3) % len(meshes)]
+        check_steps(case, here, there, folder / str(i))
+    for mesh in (meshes[2], meshes[3]):
+        check_sources(mesh)
+
+
+def check_storm(folder: Path) -> None:
+    """Everything, where the network takes tile by tile."""
+    for i, (case, sizes) in enumerate(zip(STORM_CASES, STORM_MESHES, strict=True)):
+        meshes = [on_ranks(m) for m in sizes]
+        for mesh in meshes:
+            check_gradients(case, mesh)
+        (folder / str(i)).mkdir(parents=True, exist_ok=True)
+        check_sampling(case, meshes[0], folder / str(i))
+        if len(meshes) > 1:
+            check_steps(case, meshes[0], meshes[-1], folder / str(i))
+    check_gradients(SHARDED, on_ranks({"shard": 2, "lon": 2}))
+
+
+def on_ranks(sizes: dict[str, int]) -> StartedMesh:
+    return launch(Mesh(dict.fromkeys(AXES, 1) | sizes), **PATIENCE)
+
+
+def main(mode: str, folder: Path) -> None:
+    with launch(Mesh({"replica": -1}), **PATIENCE) as world:
+        {"hybrid": check_hybrid, "storm": check_storm}[mode](folder)
         world.world.barrier()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -40,6 +40,9 @@ COMMANDS: MappingProxyType[str, Entry] = MappingProxyType(
     {
         "demo": Entry("stormda.cli.demo:demo", "Run the twin experiment and write its report."),
         "train": Entry("stormda.cli.train:train", "Train a prior on fields from files."),
+        "pretrain": Entry(
+            "stormda.cli.pretrain:pretrain", "Train priors of several sources with one trunk."
+        ),
         "assimilate": Entry(
             "stormda.cli.assimilate:assimilate",
             "Turn a prior, a history and observations into an ensemble of analyses.",

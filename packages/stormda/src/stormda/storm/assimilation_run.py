@@ -92,7 +92,7 @@ def assimilate_files(
         mesh: The processes that share the members (axis `member`) and the network of `prior` (its
             other axes), all of which call this; the first writes. None for one.
         progress: Called after every cycle with its number, their count and its time.
-        interrupted: Polled after every cycle.
+        interrupted: Polled after every cycle, or window of cycles.
 
     Returns:
         The account, or None where `interrupted` stopped the run.
@@ -111,14 +111,16 @@ def assimilate_files(
         writer = run_writer(prior, history, out, config, inputs, title=title, overwrite=overwrite)
     initial = initial_past(prior, history, times[0], config)
     done, cycler.past = begun(prior, writer, initial, mesh.world)
-    for cycle in range(done, len(times)):
-        analysis, account, feedback = cycler.step(cycle)
-        if writer is not None:
-            fields = named_fields(prior, analysis)
-            writer.write(cycle, times[cycle], fields, state=feedback, metadata=account)
-        if progress is not None:
-            progress(cycle + 1, len(times), times[cycle])
-        if interrupted() and cycle + 1 < len(times):
+    for first in range(done, len(times), prior.config.targets):
+        window = cycler.window(first)
+        cycles = range(first, min(first + len(window), len(times)))
+        for cycle, (analysis, account, feedback) in zip(cycles, window, strict=False):
+            if writer is not None:
+                fields = named_fields(prior, analysis)
+                writer.write(cycle, times[cycle], fields, state=feedback, metadata=account)
+            if progress is not None:
+                progress(cycle + 1, len(times), times[cycle])
+        if interrupted() and cycles.stop < len(times):
             return None
     return _finish(writer, table, len(times), mesh.world)
 

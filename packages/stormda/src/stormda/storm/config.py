@@ -23,6 +23,10 @@ class StormConfig:
     history: int = 2
     """How many past frames condition the present one."""
 
+    targets: int = 1
+    """How many frames are sampled together, the present and those after it (`window`); a token is
+    then a patch of all of them."""
+
     patch: tuple[int, int] = (4, 4)
     """Rows and columns of a patch; a patch is a token."""
 
@@ -80,13 +84,18 @@ class StormConfig:
     def __post_init__(self) -> None:
         if not self.variables or len(set(self.variables)) != len(self.variables):
             raise ValueError(f"variables: expected distinct names, got {self.variables}")
-        for name in ("history", "width", "heads", "depth", "network_batch"):
+        for name in ("history", "targets", "width", "heads", "depth", "network_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.modes < 0:
             raise ValueError(f"modes: expected a number that is not negative, got {self.modes}")
         if self.width % self.heads:
             raise ValueError(f"heads: expected a divisor of width={self.width}, got {self.heads}")
+
+    @property
+    def channels(self) -> int:
+        """Return how many fields are sampled together, frame after frame."""
+        return self.targets * len(self.variables)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -102,7 +111,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
         values: Its fields; sequences become tuples where the field is a tuple.
 
     Raises:
-        ValueError: Where a name is unknown.
+        ValueError: Where a name is unknown, or one without a default is missing.
 
     Examples:
         >>> from_dict(StormConfig, {"variables": ["t2m"], "width": 64}).width
@@ -112,7 +121,19 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"{cls.__name__}: expected fields among {sorted(hints)}, got {unknown}")
+    if missing := sorted(_required(cls) - set(values)):
+        raise ValueError(f"{cls.__name__}: expected the fields {missing}, got none of that name")
     return cls(**{name: _coerce(hints[name], value) for name, value in values.items()})
+
+
+def _required(cls: type[Any]) -> set[str]:
+    """Return the names of the fields of a dataclass that have no default."""
+    none = dataclasses.MISSING
+    return {
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is none and field.default_factory is none
+    }
 
 
 def override(config: T, assignments: Mapping[str, str]) -> T:

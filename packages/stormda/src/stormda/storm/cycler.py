@@ -2,6 +2,9 @@
 
     x_k^m ~ p(x_k | x_{k-K:k-1}^m, y_k)
 
+A prior of several targets does so window by window: x_{k:k+T-1} given y_{k:k+T-1}, so that what is
+seen of a frame also tells of those before it in the window.
+
 All noise is a function of (seed, cycle, member), so that a run may stop and go on anywhere, and
 processes may share the members.
 """
@@ -10,7 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stormda.assimilation import Observation
@@ -24,11 +29,21 @@ from stormda.storm.frames import Times, clock_features
 from stormda.storm.observation_feedback import FeedbackColumn, feedback_columns
 from stormda.storm.present import Present
 from stormda.storm.prior import Storm
-from stormda.storm.real_observations import GROSS, Expected, as_observation, credibility
+from stormda.storm.real_observations import (
+    GROSS,
+    Expected,
+    credibility,
+    observation_of_window,
+)
 from stormda.storm.streams import stream
+from stormda.storm.window import frames_of
 
 CYCLE = 2
 """What random numbers are for, beside those of `assimilation_inputs`."""
+
+Analysed = tuple[Tensor, dict[str, Any], dict[str, FeedbackColumn]]
+"""An analysis, the account of its observations, and what was expected and found where they were
+made."""
 
 
 class Cycler:
@@ -59,27 +74,59 @@ class Cycler:
         self.grid, self.variables = prior.grid, prior.config.variables
         self.past: Tensor
 
-    def step(self, cycle: int) -> tuple[Tensor, dict[str, Any], dict[str, FeedbackColumn]]:
-        """Sample the analysis of a cycle.
+    def step(self, cycle: int) -> Analysed:
+        """Sample the analysis of a cycle, with a prior of one target."""
+        (analysed,) = self.window(cycle)
+        return analysed
 
-        Returns:
-            The analysis, the account of its observations, and what was expected and found where
-            they were made.
-        """
+    def window(self, cycle: int) -> list[Analysed]:
+        """Sample the analyses of the targets of a cycle, its own and those after it."""
         clock = None if self.clock is None else self.clock[cycle]
-        now = self.present(clock)
-        half = step_of(self.prior) / 2
-        rows = self.table.window(self.times[cycle] - half, self.times[cycle] + half)
-        n = self.prior.normalization
-        doubt = torch.maximum(self.share.mean(now.uncertainty()), n.std * n.increment)
-        expected = Expected(self.share.everybody(now.forecast()), doubt)
-        credible = credibility(rows, self.grid, self.variables, expected, self.config.gross)
-        checked = rows.where(credible, GROSS)
-        seen = as_observation(checked, self.grid, self.variables)
-        analysis = self.sample(now, seen, stream(self.config.seed, CYCLE, cycle))
-        analysis = filled(self.prior, self.share.everybody(analysis))
-        self.past = torch.cat([self.past[:, 1:], analysis[:, None]], 1)
-        account = {"used": len(checked), "refused": len(rows) - len(checked)}
+        now, tables = self.present(clock), self._seen_from(cycle)
+        expected = self._expected(now)
+        credible = [
+            credibility(rows, self.grid, self.variables, one, self.config.gross)
+            for rows, one in zip(tables, expected, strict=True)
+        ]
+        checked = [rows.where(c, GROSS) for rows, c in zip(tables, credible, strict=True)]
+        seen = observation_of_window(checked, self.grid, self.variables)
+        analyses = self.sample(now, seen, stream(self.config.seed, CYCLE, cycle))
+        frames = frames_of(self.share.everybody(analyses), len(self.variables))
+        frames = filled(self.prior, frames)
+        self.past = torch.cat([self.past, frames], 1)[:, -self.prior.config.history :]
+        return [
+            self._account(*one)
+            for one in zip(frames.unbind(1), tables, expected, credible, strict=True)
+        ]
+
+    def _seen_from(self, cycle: int) -> list[ObservationTable]:
+        """Return the observations of every frame of a window."""
+        step = step_of(self.prior)
+        times = self.times[cycle] + np.arange(self.prior.config.targets) * step
+        return [self.table.window(time - step / 2, time + step / 2) for time in times]
+
+    def _expected(self, now: Present) -> list[Expected]:
+        """Return what is expected of every frame of a window."""
+        n, frames = self.prior.normalization, range(self.prior.config.targets)
+        least = torch.cat([n.std * n.increment * (frame + 1) ** 0.5 for frame in frames])
+        doubt = torch.maximum(self.share.mean(now.uncertainty()), least)
+        ensemble, variables = self.share.everybody(now.forecast()), len(self.variables)
+        return [
+            Expected(*one)
+            for one in zip(
+                torch.split(ensemble, variables, 1), torch.split(doubt, variables), strict=True
+            )
+        ]
+
+    def _account(
+        self,
+        analysis: Tensor,
+        rows: ObservationTable,
+        expected: Expected,
+        credible: NDArray[np.bool_],
+    ) -> Analysed:
+        used = int(credible.sum())
+        account = {"used": used, "refused": len(rows) - used}
         known = feedback_columns(rows, self.grid, self.variables, expected.ensemble, analysis)
         return analysis, account, {**known, "credible": credible}
 

@@ -64,7 +64,7 @@ class EnsembleShare:
 def begun(
     prior: Storm, writer: EnsembleWriter | None, initial: Tensor, comm: Communicator
 ) -> tuple[int, Tensor]:
-    """Return how many cycles of a run are stored, and the past of every member after them.
+    """Return how many cycles of a run are done, in whole windows, and every member's past then.
 
     Args:
         prior: For the length of a past.
@@ -72,8 +72,9 @@ def begun(
         initial: The past before the first cycle, (members, history, variables, *grid.shape).
         comm: The processes that share the ensemble.
     """
-    done = 0 if writer is None else len(writer.completed())
+    stored = 0 if writer is None else len(writer.completed())
+    done = stored - stored % prior.config.targets
     done = int(comm.broadcast(torch.tensor(done, device=comm.device)))
     cycles = range(done)[-prior.config.history :]
-    stored = [] if writer is None else [writer.read(cycle).fields for cycle in cycles]
-    return done, comm.broadcast(continued_past(prior, initial, stored).contiguous())
+    newest = [] if writer is None else [writer.read(cycle).fields for cycle in cycles]
+    return done, comm.broadcast(continued_past(prior, initial, newest).contiguous())

@@ -91,19 +91,25 @@ class FieldShare:
         rows, columns = self.whole.token_shape
         return rows, columns
 
+    @property
+    def rectangle(self) -> tuple[slice, slice] | None:
+        """The rows and columns of this process's cells; None where it holds the whole field."""
+        if self.alone:
+            return None
+        rows, columns = (
+            slice(tokens.start * cells, tokens.stop * cells)
+            for tokens, cells in zip(self._box, self.whole.patch, strict=True)
+        )
+        return rows, columns
+
     def cells(self, x: Tensor) -> int:
         """Return how many numbers the whole of a field (variables, own rows, own cols) has."""
         return len(x) * math.prod(self.whole.grid.shape)
 
     def cut(self, x: Tensor) -> Tensor:
         """Return this process's cells of whole fields, (..., rows, cols)."""
-        if self.alone:
-            return x
-        rows, columns = (
-            slice(tokens.start * cells, tokens.stop * cells)
-            for tokens, cells in zip(self._box, self.whole.patch, strict=True)
-        )
-        return x[..., rows, columns]
+        rectangle = self.rectangle
+        return x if rectangle is None else x[..., rectangle[0], rectangle[1]]
 
     def enter(self, x: Tensor) -> Tensor:
         """Return this process's cells of fields that all have alike, and whose gradients all want.

@@ -1,4 +1,4 @@
-"""Training samples from files: a few frames of history and the frame after them.
+"""Training samples from files: a few frames of history and the frame, or frames, after them.
 
 A sample never reaches over a gap in time or over the border between training and what is kept for
 later, and between the two lies an embargo, so that neighbours in time do not leak. Which samples
@@ -30,20 +30,24 @@ SAMPLES, ORDER, MODES = 1, 2, 4
 """What random numbers are for."""
 
 
-def window_targets(times: Times, step_hours: float, history: int) -> Indices:
-    """Return which frames have `history` frames before them, each one step apart.
+def window_targets(times: Times, step_hours: float, history: int, targets: int = 1) -> Indices:
+    """Return which frames are the first of `targets` that have `history` frames before them.
+
+    All are one step apart.
 
     Examples:
         >>> hours = np.array([0, 1, 2, 3, 5, 6, 7])
         >>> window_targets(np.datetime64("2000-01-01T00", "s") + 3600 * hours, 1.0, 2)
         array([2, 3, 6])
+        >>> window_targets(np.datetime64("2000-01-01T00", "s") + 3600 * hours, 1.0, 2, targets=2)
+        array([2])
     """
     step = np.timedelta64(round(3600 * step_hours), "s")
     follows = np.concatenate([[False], np.diff(times) == step])
     run = np.zeros(len(times), np.int64)
     for i in np.flatnonzero(follows):
         run[i] = run[i - 1] + 1
-    return np.flatnonzero(run >= history)
+    return np.flatnonzero(run >= history + targets - 1) - (targets - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +162,7 @@ class FileHistories:
         frames: The frames to learn from.
         history: Frames of history in a sample.
         normalization: Of the fields.
+        targets: Frames of a sample after its history.
         error: Errors put on the histories; None for exact ones.
         modes: What the errors leave alone and what not, where there are modes.
         superposition: How samples are superposed; None for not at all.
@@ -168,7 +173,7 @@ class FileHistories:
         device: Where samples shall be; they are the same numbers everywhere.
 
     Raises:
-        ValueError: Where no sample has its whole history.
+        ValueError: Where no sample has its whole history and all targets.
     """
 
     def __init__(
@@ -177,6 +182,7 @@ class FileHistories:
         history: int,
         normalization: Normalization,
         *,
+        targets: int = 1,
         error: HistoryError | None,
         modes: Modes | None = None,
         superposition: Superposition | None = None,
@@ -190,13 +196,14 @@ class FileHistories:
         self.seed, self.device = seed, device
         self.modes = None if modes is None else modes.to(device)
         self.normalization = normalization.to(device)
-        self.targets = torch.from_numpy(window_targets(frames.times, step_hours, history))
+        first = window_targets(frames.times, step_hours, history, targets)
+        self.targets = torch.from_numpy(first)
         if not len(self.targets):
             raise ValueError(
-                f"history: expected at least {history + 1} frames {step_hours:g} h apart in the "
-                f"training period, got {span(frames.times)}"
+                f"history: expected at least {history + targets} frames {step_hours:g} h apart in "
+                f"the training period, got {span(frames.times)}"
             )
-        self.offsets = torch.arange(-history, 0)
+        self.offsets, self.ahead = torch.arange(-history, 0), torch.arange(targets)
         self.valid = frames.valid.to(device)
         self.z = torch.where(frames.valid, normalization.to_z(frames.values), 0.0).to(device)
         features = clock_features(frames.times, frames.grid, season=season)
@@ -211,16 +218,17 @@ class FileHistories:
         return self.samples(chosen, stream(self.seed, SAMPLES, step))
 
     def samples(self, targets: Tensor, generator: torch.Generator) -> Batch:
-        """Return the samples that end at some frames, with errors from a generator."""
-        window = torch.cat([targets[:, None] + self.offsets, targets[:, None]], 1)
-        z, known = self._superposed(window, generator)
-        history, level = self._disturbed(z[:, :-1], known[:, :-1], generator)
+        """Return the samples with some first targets, with errors from a generator."""
+        past, ahead = len(self.offsets), torch.cat([self.offsets, self.ahead])
+        z, known = self._superposed(targets, ahead, generator)
+        history, level = self._disturbed(z[:, :past], known[:, :past], generator)
+        both = known[:, past:] & known[:, past - 1 : -1]
         return Batch(
             history,
-            z[:, -1],
+            z[:, past:].flatten(1, 2),
             level,
             None if self.clock is None else self.clock[targets],
-            None if bool(self.valid.all()) else known[:, -1] & known[:, -2],
+            None if bool(self.valid.all()) else both.flatten(1, 2),
         )
 
     def _disturbed(
@@ -242,8 +250,7 @@ class FileHistories:
         """Return the leading modes of the frames, superposed with each other (see `modes`)."""
         generator = stream(self.seed, MODES)
         repeats = -(-max(4 * count, 1000) // len(self.targets))
-        window = self.targets.repeat(repeats)[:, None]
-        z, known = self._superposed(window, generator)
+        z, known = self._superposed(self.targets.repeat(repeats), torch.arange(1), generator)
         now, before = self.targets, self.targets - 1
         change = (self.z[now] - self.z[before]) / self.normalization.increment
         return fit_modes(
@@ -253,28 +260,27 @@ class FileHistories:
             count,
         )
 
-    def _superposed(self, window: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the frames of windows (batch, time), some of them superposed with others.
+    def _superposed(
+        self, targets: Tensor, ahead: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return frames ahead of targets (or behind), some of them superposed with others.
 
         Returns:
             Frames and where they are known, (batch, time, variables, rows, cols).
         """
+        window = targets[:, None] + ahead
         z, known = self.z[window], self.valid[window]
         if not self.superposition.share:
             return z, known
         shape = (int(z.shape[-2]), int(z.shape[-1]))
         angle = self.superposition.angles(len(window), shape, generator).to(self.device)
-        other = self._partners(window, generator)
+        partner = torch.randint(len(self.targets), (len(window),), generator=generator)
+        other = self.targets[partner][:, None] + ahead
         some = (angle != 0)[:, None, None]
         both = known & (self.valid[other] | ~some)
         mine, theirs = z - self.climate[window], self.z[other] - self.climate[other]
         mixed = self.climate[window] + superposed(mine, theirs, angle)
         return torch.where(both, mixed, 0.0), both
-
-    def _partners(self, window: Tensor, generator: torch.Generator) -> Tensor:
-        """Return windows of the same length that end at random targets."""
-        partner = torch.randint(len(self.targets), (len(window),), generator=generator)
-        return self.targets[partner][:, None] + (window[0] - window[0, -1])
 
     def state_dict(self) -> dict[str, object]:
         """Return nothing: every batch is a function of its step."""

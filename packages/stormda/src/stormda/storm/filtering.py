@@ -18,6 +18,7 @@ from torch import Tensor
 from stormda.assimilation import Denoiser, Guidance, Observation, assimilate, dpmpp_2m, mmps
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Storm
+from stormda.storm.window import frames_of
 
 
 class PhysicalDenoiser(Denoiser, Protocol):
@@ -121,7 +122,8 @@ def sample_present(
             tolerance and iterations of the settings.
 
     Returns:
-        States [physical units], (members, variables, rows, cols).
+        States [physical units], (members, channels, rows, cols): of several targets frame after
+        frame.
     """
     if guidance is None:
         guidance = mmps(tolerance=settings.tolerance, max_iterations=settings.iterations)
@@ -170,8 +172,11 @@ class OneStageFilter:
     def step(self, observation: Observation | None, *, clock: Tensor | None = None) -> Tensor:
         """Sample the next analysis, or a forecast where nothing is observed.
 
+        Of a prior with several targets it is that of a window, and `observation` sees the frames
+        one after the other.
+
         Returns:
-            The analysis ensemble [physical units], (members, variables, rows, cols).
+            The analysis ensemble [physical units], (members, channels, rows, cols).
         """
         analysis = self.sample(observation, clock=clock)
         self.push(analysis)
@@ -193,8 +198,9 @@ class OneStageFilter:
         )
 
     def push(self, analysis: Tensor) -> None:
-        """Make an analysis ensemble the newest frame of the past."""
-        self.past = torch.cat([self.past[:, 1:], analysis[:, None]], 1)
+        """Make an analysis ensemble the newest frame, or frames, of the past."""
+        frames = frames_of(analysis, self.past.shape[2])
+        self.past = torch.cat([self.past, frames], 1)[:, -self.past.shape[1] :]
 
 
 def run_storm(

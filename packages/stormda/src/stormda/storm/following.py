@@ -74,6 +74,11 @@ class Follower:
         inputs: Mapping[str, str],
     ) -> None:
         check_history(prior, history)
+        if prior.config.targets > 1:
+            raise ValueError(
+                "prior: expected one of a single target for a service that follows observations, "
+                f"got targets = {prior.config.targets}"
+            )
         self.prior, self.history, self.out, self.config = prior, history, out, config
         self.inputs, self.step = dict(inputs), step_of(prior)
         self.run = plain({"settings": to_dict(config), "inputs": self.inputs})

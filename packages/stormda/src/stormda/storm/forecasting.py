@@ -2,6 +2,8 @@
 
     x_k^m ~ p(x_k | x_{k-K:k-1}^m)
 
+or, with a prior of several targets, frame after frame of a window at once.
+
 A member begins with its own past where the history is an ensemble, such as the analyses of
 `stormda assimilate`; where it is one field, all begin alike and noise parts them.
 """
@@ -96,7 +98,7 @@ def forecast_files(
         mesh: The processes that share the members (axis `member`) and the network of `prior` (its
             other axes), all of which call this; the first writes. None for one.
         progress: Called after every frame with its number, their count and its time.
-        interrupted: Polled after every frame.
+        interrupted: Polled after every frame, or window of frames.
 
     Returns:
         How many frames there are, or None where `interrupted` stopped the run.
@@ -118,13 +120,15 @@ def forecast_files(
         writer = run_writer(prior, history, out, config, inputs, title=title, overwrite=overwrite)
     initial = initial_past(prior, history, times[0], settings)
     done, cycler.past = begun(prior, writer, initial, mesh.world)
-    for cycle in range(done, len(times)):
-        fields = named_fields(prior, cycler.step(cycle)[0])
-        if writer is not None:
-            writer.write(cycle, times[cycle], fields)
-        if progress is not None:
-            progress(cycle + 1, len(times), times[cycle])
-        if interrupted() and cycle + 1 < len(times):
+    for first in range(done, len(times), prior.config.targets):
+        window = cycler.window(first)
+        cycles = range(first, min(first + len(window), len(times)))
+        for cycle, (frame, *_) in zip(cycles, window, strict=False):
+            if writer is not None:
+                writer.write(cycle, times[cycle], named_fields(prior, frame))
+            if progress is not None:
+                progress(cycle + 1, len(times), times[cycle])
+        if interrupted() and cycles.stop < len(times):
             return None
     if writer is not None:
         writer.finish()

@@ -61,10 +61,19 @@ class Frames:
         Raises:
             ValueError: Where there are fewer than two frames.
         """
-        if len(self.times) < 2:
-            raise ValueError(f"times: expected at least 2 frames, got {len(self.times)}")
-        steps, counts = np.unique(np.diff(self.times), return_counts=True)
-        return float(steps[counts.argmax()] / np.timedelta64(1, "h"))
+        return usual_step(self.times)
+
+
+def usual_step(times: Times) -> float:
+    """Return the most frequent time between successive times [h].
+
+    Raises:
+        ValueError: Where there are fewer than two.
+    """
+    if len(times) < 2:
+        raise ValueError(f"times: expected at least 2 frames, got {len(times)}")
+    steps, counts = np.unique(np.diff(times), return_counts=True)
+    return float(steps[counts.argmax()] / np.timedelta64(1, "h"))
 
 
 def read_frames(

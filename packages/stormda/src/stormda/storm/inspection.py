@@ -119,6 +119,7 @@ def _prior(path: Path, checksum: str) -> Inspection:
         "variables": list(prior.config.variables),
         "grid": repr(prior.grid),
         "history": prior.config.history,
+        "targets": prior.config.targets,
         "step_hours": prior.step_hours,
         "commit": prior.provenance.get("commit", "unknown"),
     }
@@ -182,10 +183,11 @@ def describe_observations(table: ObservationTable) -> str:
 def describe_prior(prior: Storm) -> str:
     """Return variables, grid and size of a prior."""
     config = prior.config
+    together = f", {config.targets} sampled together" if config.targets > 1 else ""
     return "\n".join(
         [
             f"STORM prior of {', '.join(config.variables)}, {config.history} frames of history, "
-            f"every {prior.step_hours:g} h",
+            f"every {prior.step_hours:g} h{together}",
             f"grid: {prior.grid!r}",
             f"width {config.width}, {config.encoder_depth} + {config.depth} blocks",
             f"trained at commit {prior.provenance.get('commit', 'unknown')}",

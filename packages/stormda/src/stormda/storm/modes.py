@@ -28,6 +28,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from stormda.storm.window import frames_of
+
 HALVINGS = 60
 """Halvings of the interval in which the noise of a level is sought: to rounding in float32."""
 
@@ -199,6 +201,8 @@ class ModeCovariance(nn.Module):
         >>> d = torch.ones(1, 1, 4, 4)
         >>> bool((covariance.denoise(d, torch.ones(1), variance) == 0.5).all())
         True
+        >>> covariance.variance(covariance.known(torch.zeros(1, 1)), frames=4).shape
+        torch.Size([1, 4, 3])
     """
 
     basis: Tensor
@@ -234,10 +238,14 @@ class ModeCovariance(nn.Module):
         modes = self.modes
         return modes.correlation(modes.noise(level))
 
-    def variance(self, rho: Tensor) -> Tensor:
-        """Return l_i of every mode and of a direction beside them, (batch, modes + 1)."""
+    def variance(self, rho: Tensor, frames: int = 1) -> Tensor:
+        """Return l_i of every mode and of a direction beside them, (batch, frames, modes + 1).
+
+        Only the first increment of a window has to mend the past; the others vary as they do.
+        """
         unknown = self.climate * self.log_climate.exp() * (1 - rho.square())
-        return self.own * self.log_own.exp() + unknown
+        own = self.own * self.log_own.exp()
+        return torch.stack([own + unknown] + [own.expand_as(unknown)] * (frames - 1), 1)
 
     def reversion(self, z: Tensor, rho: Tensor) -> Tensor:
         """Return the increment that takes every mode of a frame to its share of the truth.
@@ -250,20 +258,22 @@ class ModeCovariance(nn.Module):
 
     def size(self, variance: Tensor) -> Tensor:
         """Return the typical size of a departure at a point, (batch,)."""
-        return (variance @ self.modes.share.mean(1)).sqrt()
+        return (variance @ self.modes.share.mean(1)).mean(1).sqrt()
 
     def pointwise(self, variance: Tensor) -> Tensor:
-        """Return the variance of a departure at every point, (batch, variables, rows, cols)."""
-        along, beside = variance[:, :-1], variance[:, -1:]
+        """Return the variance of a departure at every point, (batch, channels, rows, cols)."""
+        along, beside = variance[..., :-1], variance[..., -1:]
         local = (along - beside) @ self.basis.square().flatten(1) + beside
-        return local.reshape(-1, *self.basis.shape[1:])
+        return local.reshape(len(variance), -1, *self.basis.shape[2:])
 
     def denoise(self, d: Tensor, sigma: Tensor, variance: Tensor) -> Tensor:
         """Return C (C + sigma^2)^-1 d.
 
         Args:
-            d: Noisy departures, (batch, variables, rows, cols).
+            d: Noisy departures, (batch, channels, rows, cols).
             sigma: Noise levels, (batch,).
             variance: From `variance`.
         """
-        return self.modes.weigh(d, variance / (variance + sigma[:, None].square()))
+        gain = variance / (variance + sigma[:, None, None].square())
+        frames = frames_of(d, self.basis.shape[1]).flatten(0, 1)
+        return self.modes.weigh(frames, gain.flatten(0, 1)).reshape(d.shape)

@@ -16,12 +16,16 @@ Spatial mixing is linear attention with a local convolution, temporal mixing loo
 one location only, so every frame costs O(tokens). History tokens never enter the trunk: a long
 history costs its embedding, and the encoder's outlook is one more frame for the trunk to look at.
 
+Several frames may be sampled together (`window`): a token is then a patch of all of them, so that
+they cost hardly more than one.
+
 On a mesh of ranks a process holds a rectangle of every field (`field_share`, axes lat and lon) and
 some heads of every block (`heads_cut`, axis tensor); the same numbers come out as on one process.
 
 Source: Karras et al. (2022), eq. 7, https://arxiv.org/abs/2206.00364; block and noise gates after
 STORM, https://arxiv.org/abs/2604.16590, section III; a deterministic mean with a generative
-residual as in Mardani et al. (2025), CorrDiff, https://arxiv.org/abs/2309.15214.
+residual as in Mardani et al. (2025), CorrDiff, https://arxiv.org/abs/2309.15214; tokens of several
+frames, Arnab et al. (2021), ViViT, section 3.2, https://arxiv.org/abs/2103.15691.
 """
 
 from __future__ import annotations
@@ -50,6 +54,7 @@ from stormda.storm.heads_cut import cut_block, cut_history
 from stormda.storm.modes import ModeCovariance
 from stormda.storm.network_tiles import NetworkTiles
 from stormda.storm.token_layout import has_poles, neighbourhood, rows_and_columns
+from stormda.storm.window import frames_of
 
 CLOCK_FEATURES = 6
 """Sines and cosines of the year, the UTC day and the local solar day (`time_features`)."""
@@ -71,13 +76,14 @@ class Encoded:
     """Embedding of the history's error and of the calendar, (batch, width)."""
 
     forecast: Tensor
-    """Conditional mean of the normalised increment, (batch, variables, *grid.shape)."""
+    """Conditional mean of the normalised increments, (batch, channels, *grid.shape)."""
 
     size: Tensor
     """Typical size s of a departure from it, (batch,)."""
 
     variance: Tensor | None
-    """Variances of the departure along the modes, (batch, modes + 1), where there are modes."""
+    """Variances of the departure along the modes, (batch, targets, modes + 1), where there are
+    modes."""
 
 
 class StormNetwork(nn.Module):
@@ -133,6 +139,7 @@ class StormNetwork(nn.Module):
         self.share = FieldShare(whole, mesh, poles=has_poles(whole))
         self.tiles: NetworkTiles | None = None
         self.patching = self.share.patching
+        self.window = replace(self.patching, frames=config.targets)
         self.shape = rows_and_columns(self.patching)
         features = torch.as_tensor(grid_features(whole), dtype=torch.float32)
         tokens = TokenizerConfig(
@@ -142,10 +149,11 @@ class StormNetwork(nn.Module):
             heads=config.heads,
             static=features.shape[-1],
         )
-        self.state_tokens = Tokenizer(tokens)
+        window = replace(tokens, frames=config.targets)
+        self.state_tokens = Tokenizer(window)
         self.history_tokens = Tokenizer(tokens)
-        self.fields = Detokenizer(tokens)
-        self.forecast = Detokenizer(tokens)
+        self.fields = Detokenizer(window)
+        self.forecast = Detokenizer(window)
         weight = torch.as_tensor(whole.weights, dtype=torch.float32)
         cut = self.share.cut_tokens
         self.register_buffer("features", cut(features), persistent=False)
@@ -184,10 +192,10 @@ class StormNetwork(nn.Module):
             cut_block(block, tensor, sharded=sharded)
             if not self.share.alone and self.tiles is None:
                 block.spread(self.share)
-        if sharded and self.tiles is not None and self.share.alone:
+        if sharded and self.tiles is not None and len(self.tiles) > 1:
             raise ValueError(
                 "mesh: expected a tile for every rank of lat x lon where parameters are sharded, "
-                f"got {self.config.network_tiles} tiles on one"
+                f"got {len(self.tiles)} on each"
             )
 
     @property
@@ -216,7 +224,7 @@ class StormNetwork(nn.Module):
             if clock is None:
                 raise ValueError("clock: expected calendar features, got None")
             condition = condition + self.clock(clock)
-        frames = self._tokens(self.history_tokens, history.flatten(0, 1))
+        frames = self._tokens(self.history_tokens, history.flatten(0, 1), self.patching)
         frames = rearrange(frames, "(b k) n d -> b k n d", b=b) + self.frame[:-1, None]
         past = self.keys(frames)
         modulation = self.encoder_modulation(condition)
@@ -230,9 +238,9 @@ class StormNetwork(nn.Module):
             size = torch.full_like(level[:, 0], DEPARTURE)
             return Encoded(keys_and_values, condition, forecast, size, None)
         rho = self.modes.known(level)
-        variance = self.modes.variance(rho)
+        variance = self.modes.variance(rho, self.config.targets)
         newest = self.share.joined(history[:, -1])
-        forecast = forecast + self.share.cut(self.modes.reversion(newest, rho))
+        forecast[:, : newest.shape[1]] += self.share.cut(self.modes.reversion(newest, rho))
         size = self.modes.size(variance).detach()
         return Encoded(keys_and_values, condition, forecast, size, variance)
 
@@ -240,7 +248,7 @@ class StormNetwork(nn.Module):
         """Return D(d; sigma, past), the expected departure from the forecast.
 
         Args:
-            d: Noisy departures, (batch, variables, *grid.shape).
+            d: Noisy departures, (batch, channels, *grid.shape).
             sigma: Noise level, a scalar or (batch,).
             past: From `encode`.
         """
@@ -249,7 +257,7 @@ class StormNetwork(nn.Module):
         total = torch.sqrt(size**2 + scale**2)
         residual = self.residual(d / total, torch.log(sigma), past)
         estimate = self._gaussian(d, sigma, past) + scale * size / total * residual
-        return estimate if self.here is None else estimate * self.here
+        return estimate if self.here is None else estimate * self._where_known()
 
     def _gaussian(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return the expected departure, were departures Gaussian."""
@@ -262,17 +270,19 @@ class StormNetwork(nn.Module):
     def uncertainty(self, past: Encoded) -> Tensor:
         """Return the typical size of a departure at every point, before anything is observed.
 
-        In normalised increments, (batch, variables, *grid.shape), whole fields on any mesh.
+        In normalised increments, (batch, channels, *grid.shape), whole fields on any mesh.
         """
         if self.modes is None or past.variance is None:
-            shape = (len(self.config.variables), *self.grid.shape)
+            shape = (self.config.channels, *self.grid.shape)
             return past.size.view(-1, *[1] * len(shape)).expand(-1, *shape)
         return self.modes.pointwise(past.variance).sqrt()
 
     def residual(self, d: Tensor, log_sigma: Tensor, past: Encoded) -> Tensor:
         """Return F: the trunk between the tokenizer and the detokenizer."""
         condition = self.noise(log_sigma[:, None]) + past.condition
-        tokens = self._tokens(self.state_tokens, d)
+        frames = frames_of(d, len(self.config.variables))
+        several = self.config.targets > 1
+        tokens = self._tokens(self.state_tokens, frames if several else d, self.window)
         modulation = self.modulation(condition)
         tokens = self._passed(self.trunk, tokens, condition, modulation, past.keys)
         return self._fields(self.fields, tokens, d)
@@ -298,20 +308,26 @@ class StormNetwork(nn.Module):
         return tokens
 
     def _fields(self, detokenizer: Detokenizer, tokens: Tensor, like: Tensor) -> Tensor:
-        fields: Tensor = detokenizer(tokens, self.config.variables, patching=self.patching)
+        fields: Tensor = detokenizer(tokens, self.config.variables, patching=self.window)
         fields = fields.to(like.dtype)
-        return fields if self.here is None else fields * self.here
+        fields = fields.reshape(len(fields), -1, *like.shape[-len(self.grid.shape) :])
+        return fields if self.here is None else fields * self._where_known()
+
+    def _where_known(self) -> Tensor:
+        """Return where the channels of this process exist, as factors."""
+        assert self.here is not None
+        return torch.cat([self.here] * self.config.targets)
 
     def compile_blocks(self) -> None:
         """Compile every block by itself, which is quicker to do than the whole and as fast."""
         for block in self.blocks:
             block.compile(dynamic=False)
 
-    def _tokens(self, tokenizer: Tokenizer, fields: Tensor) -> Tensor:
+    def _tokens(self, tokenizer: Tokenizer, fields: Tensor, patching: Patching) -> Tensor:
         tokens: Tensor = tokenizer(
             fields,
             self.config.variables,
-            patching=self.patching,
+            patching=patching,
             mask=self.here,
             static=self.features,
         )

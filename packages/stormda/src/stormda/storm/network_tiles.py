@@ -4,8 +4,9 @@
 
 Nothing is said between tiles until their answers are merged, so that a tile sees as far as its
 halo and no further; memory is that of one tile, or of those that run together. Without blending
-w_i is 1 in the tile and 0 in its halo. On a mesh every rank has one tile: its halo comes
-from the ranks around it, and the overlapping edges of the answers go back.
+w_i is 1 in the tile and 0 in its halo. On a mesh every rank has as many tiles as any other: the
+halo of its rectangle comes from the ranks around it, and the overlapping edges of the answers go
+back.
 
 Source: TILES of ORBIT-2, Wang et al. (2025), https://arxiv.org/abs/2505.04802, merged and
 differentiated as in STORM, https://arxiv.org/abs/2604.16590, "scalable gradient propagation".
@@ -13,21 +14,24 @@ differentiated as in STORM, https://arxiv.org/abs/2604.16590, "scalable gradient
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stormda.attention import HistoryKeys, tilewise
-from stormda.grid import Border, TileLayout
-from stormda.parallel import halo, halo_plan, overlap_add
+from stormda.grid import Border, TileLayout, Window
+from stormda.parallel import Domain, halo, halo_plan, overlap_add
 from stormda.storm.config import StormConfig
 from stormda.storm.field_share import FieldShare
 
 
 class NetworkTiles:
-    """How a field of tokens is cut into tiles, on one process or one tile a rank.
+    """How a field of tokens is cut into tiles, on one process or on ranks that share the tiles.
 
     Args:
         config: With `network_tiles` and `network_halo`.
@@ -35,8 +39,8 @@ class NetworkTiles:
         poles: Whether halos go on over the poles.
 
     Raises:
-        ValueError: If the grid is a list of cells, there are more tiles than tokens, or other
-            numbers of tiles than ranks.
+        ValueError: If the grid is a list of cells, there are more tiles than tokens, or tiles that
+            the ranks do not share alike.
 
     Examples:
         >>> from stormda.grid import Patching, grid
@@ -64,12 +68,17 @@ class NetworkTiles:
         )
         if share.alone:
             return
-        if share.domain.ranks != config.network_tiles:
+        if any(n % r for n, r in zip(config.network_tiles, share.domain.ranks, strict=True)):
             raise ValueError(
-                f"mesh: expected lat x lon ranks like the tiles {config.network_tiles}, "
+                f"mesh: expected lat x lon ranks that divide the tiles {config.network_tiles}, "
                 f"got {share.domain.ranks}"
             )
         self._plan = halo_plan(share.domain, share.comm.rank, config.network_halo)
+        self._own = OwnTiles(self.layout, share.domain, share.comm.rank)
+
+    def __len__(self) -> int:
+        """Return how many tiles this process has."""
+        return len(self.layout) if self.share.alone else len(self._own)
 
     def __call__(
         self,
@@ -88,7 +97,7 @@ class NetworkTiles:
             tiled = tilewise(run, self.layout, batch=self.together, parameters=blocks.parameters())
             merged = tiled(field, condition, modulation)
         else:
-            merged = self._on_own_tile(run, field, condition, modulation)
+            merged = self._on_own_tiles(run, blocks, field, condition, modulation)
         passed: Tensor = rearrange(merged, "b d y x -> b (y x) d")
         return passed
 
@@ -139,24 +148,83 @@ class NetworkTiles:
         answer: Tensor = rearrange(tokens, "b (y x) d -> b d y x", y=shape[0])
         return answer
 
-    def _on_own_tile(
-        self, run: partial[Tensor], field: Tensor, condition: Tensor, modulation: Tensor
+    def _on_own_tiles(
+        self,
+        run: partial[Tensor],
+        blocks: nn.ModuleList,
+        field: Tensor,
+        condition: Tensor,
+        modulation: Tensor,
     ) -> Tensor:
-        """Return this rank's cells of the merged field."""
-        plan, comm = self._plan, self.share.comm
-        inside = self._inside()
-        window = halo(field, plan, comm)[..., inside[0], inside[1]]
-        weight = torch.as_tensor(self.layout.weight(comm.rank)).to(field)
-        answer = run(window, condition, modulation) * weight
+        """Return this rank's cells of the merged field; of several tiles one is in memory."""
+        plan, comm, own = self._plan, self.share.comm, self._own
+        field = halo(field, plan, comm)
+        if len(own) > 1:
+            tiled = tilewise(run, own, batch=self.together, parameters=blocks.parameters())
+            return overlap_add(tiled(field, condition, modulation), plan, comm)
+        answer = run(own.take(field, 0), condition, modulation)
         whole = answer.new_zeros(*answer.shape[:-2], *plan.window)
-        whole[..., inside[0], inside[1]] = answer
+        own.add(whole, 0, answer)
         return overlap_add(whole, plan, comm)
 
-    def _inside(self) -> tuple[slice, slice]:
-        """Return the rows and columns of the window that are in the field."""
-        north, south, west, east = self._plan.open
-        (above, beside), (rows, columns) = self._plan.width, self._plan.window
-        return (
-            slice(above if north else 0, rows - (above if south else 0)),
-            slice(beside if west else 0, columns - (beside if east else 0)),
+
+class OwnTiles:
+    """The tiles of a rank, as windows of its rectangle of the field with a halo around.
+
+    The halo goes round the seam and over the poles, so that no window needs to: it satisfies
+    `stormda.attention.Tiling`.
+
+    Args:
+        layout: The tiles of the whole field.
+        domain: The rectangles of the ranks, each of whole tiles.
+        rank: Whose tiles they are.
+
+    Examples:
+        >>> from stormda.parallel import Domain
+        >>> layout = TileLayout((4, 8), (2, 4), (1, 1), periodic=True)
+        >>> own = OwnTiles(layout, Domain.region((4, 8), ranks=(1, 2)), 1)
+        >>> own.numbers, own.take(torch.zeros(6, 6), 0).shape
+        ([2, 3, 6, 7], torch.Size([3, 4]))
+    """
+
+    def __init__(self, layout: TileLayout, domain: Domain, rank: int) -> None:
+        box = domain.box(rank)
+        self.layout = layout
+        self.origin = [s.start - h for s, h in zip(box, layout.halo, strict=True)]
+        self.numbers = [
+            i
+            for i, window in enumerate(layout.windows())
+            if all(
+                s.start <= core.start < s.stop for core, s in zip(window.core, box, strict=True)
+            )
+        ]
+
+    def __len__(self) -> int:
+        """Return how many tiles the rank has."""
+        return len(self.numbers)
+
+    def windows(self) -> Sequence[Window]:
+        """Return where the rank's tiles lie in the whole field."""
+        return [self.layout.window(i) for i in self.numbers]
+
+    def weight(self, i: int) -> NDArray[np.float64]:
+        """Return the weights of the window of the rank's tile `i`, (window rows, columns)."""
+        return self.layout.weight(self.numbers[i])
+
+    def take(self, x: Tensor, i: int) -> Tensor:
+        """Return the window of the rank's tile `i` of its rectangle with a halo."""
+        rows, columns = self._place(i)
+        return x[..., rows, columns]
+
+    def add(self, out: Tensor, i: int, y: Tensor) -> None:
+        """Add the window `y` of the rank's tile `i`, weighted, to `out` in place."""
+        rows, columns = self._place(i)
+        out[..., rows, columns] += y * torch.as_tensor(self.weight(i)).to(y)
+
+    def _place(self, i: int) -> tuple[slice, slice]:
+        window = self.layout.window(self.numbers[i])
+        rows, columns = (
+            slice(start - origin, stop - origin)
+            for (start, stop), origin in zip(window.extended, self.origin, strict=True)
         )
+        return rows, columns

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from stormda.grid import Grid
 from stormda.storm.field_share import FieldShare
 from stormda.storm.network import StormNetwork, beside
 from stormda.storm.normalization import Normalization
+from stormda.storm.window import from_increments, to_increments
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Batch:
 
     Args:
         history: (batch, history, variables, rows, cols).
-        target: The present, (batch, variables, rows, cols).
+        target: The present, and the frames after it that are sampled with it, frame after frame,
+            (batch, targets * variables, rows, cols).
         level: Error of the last history frame in standard deviations, (batch, variables).
         clock: Calendar features of the present, (batch, 6), or None.
         valid: True where the target is known, broadcastable to it, or None for everywhere.
@@ -61,6 +63,16 @@ class Batch:
             None if self.valid is None else self.valid[samples],
         )
 
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the samples on another device."""
+        return Batch(
+            self.history.to(device),
+            self.target.to(device),
+            self.level.to(device),
+            None if self.clock is None else self.clock.to(device),
+            None if self.valid is None else self.valid.to(device),
+        )
+
     def cut(self, share: FieldShare) -> Batch:
         """Return the cells that a process has of the fields."""
         valid = None if self.valid is None else share.cut(self.valid)
@@ -69,16 +81,12 @@ class Batch:
         )
 
 
-class SampleSource(Protocol):
+class Source(Protocol):
     """Where training samples come from: files, or a simulation that runs beside the training."""
 
     @property
     def normalization(self) -> Normalization:
         """Return the statistics that the samples are normalised with."""
-        ...
-
-    def batch(self, step: int, size: int) -> Batch:
-        """Return the samples of one optimiser step, the same on every rank."""
         ...
 
     def state_dict(self) -> dict[str, object]:
@@ -88,6 +96,41 @@ class SampleSource(Protocol):
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Go on where `state_dict` was taken."""
         ...
+
+
+class SampleSource(Source, Protocol):
+    """A source that has whole batches."""
+
+    def batch(self, step: int, size: int) -> Batch:
+        """Return the samples of one optimiser step, the same on every rank."""
+        ...
+
+
+@runtime_checkable
+class PartSource(Source, Protocol):
+    """A source that fetches no more of a batch than a process wants."""
+
+    def part(self, step: int, size: int, samples: Tensor) -> Batch:
+        """Return some samples of an optimiser step, by number, and of them own cells."""
+        ...
+
+
+AnySource = SampleSource | PartSource
+
+
+def own_part(source: AnySource, step: int, size: int, samples: Tensor, share: FieldShare) -> Batch:
+    """Return some samples of an optimiser step, and of them the cells that a process has.
+
+    Args:
+        source: Where samples come from.
+        step: The step.
+        size: Samples of the whole batch.
+        samples: The numbers of those that are wanted, (n,).
+        share: The cells.
+    """
+    if isinstance(source, PartSource):
+        return source.part(step, size, samples)
+    return source.batch(step, size).select(samples).cut(share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +177,20 @@ def denoising_loss(
         variation: Weight lambda of the total variation of the forecast field.
 
     Raises:
-        ValueError: If a total variation is asked for where ranks share the fields.
+        ValueError: If a total variation is asked for where ranks share the fields, or the target
+            has not the network's channels.
     """
     share = network.share
     if variation and not share.alone:
         raise ValueError(f"variation: expected 0 where ranks share the fields, got {variation}")
-    w = (batch.target - batch.history[:, -1]) / normalization.increment
+    channels = network.config.channels
+    if batch.target.shape[1] != channels:
+        raise ValueError(
+            f"target: expected {channels} channels, variables of every frame, "
+            f"got {batch.target.shape[1]}"
+        )
+    last = batch.history[:, -1]
+    w = to_increments(batch.target, last, normalization.increment)
     past = network.encode(batch.history, batch.level, batch.clock)
     departure = (w - past.forecast).detach()
     scale = beside(sigma, w)
@@ -155,7 +206,8 @@ def denoising_loss(
         loss = (squared * mass).flatten(1).sum(1) / total.clamp_min(1e-12)
     if not variation:
         return loss
-    field = batch.history[:, -1] / normalization.increment + past.forecast
+    increment = normalization.increment
+    field = from_increments(past.forecast, last / increment, torch.ones_like(increment))
     return loss + variation * total_variation(field)
 
 
@@ -197,6 +249,24 @@ def loss_weight(
     cells = np.array(grid.area) if area else np.ones(grid.shape)
     each = torch.tensor(by_variable or [1.0] * variables).reshape(-1, *[1] * len(grid.shape))
     return each * torch.from_numpy(cells / cells.mean()).float()
+
+
+def loss_weight_of(
+    network: StormNetwork, *, area: bool, by_variable: Sequence[float] = ()
+) -> Tensor | None:
+    """Return how much the cells of a process count, (channels, own cells), or None for alike.
+
+    Args:
+        network: Whose fields they are.
+        area: As in `loss_weight`.
+        by_variable: As in `loss_weight`.
+    """
+    config = network.config
+    weight = loss_weight(network.grid, len(config.variables), area=area, by_variable=by_variable)
+    if weight is None:
+        return None
+    device = next(network.parameters()).device
+    return network.share.cut(torch.cat([weight] * config.targets)).to(device)
 
 
 def total_variation(field: Tensor) -> Tensor:

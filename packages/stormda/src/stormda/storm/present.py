@@ -40,7 +40,7 @@ class Present:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return (variables, rows, cols)."""
+        """Return (channels, rows, cols)."""
         return self.given.shape
 
     @property
@@ -62,9 +62,9 @@ class Present:
         return self.given.to_physical(self.inflation * departure)
 
     def uncertainty(self) -> Tensor:
-        """Return the typical size of a departure [physical units], (variables, rows, cols)."""
+        """Return the typical size of a departure [physical units], (channels, rows, cols)."""
         return self.inflation * self.given.uncertainty()
 
     def forecast(self) -> Tensor:
-        """Return the fields without any departure, (members, variables, rows, cols)."""
-        return self.given.to_physical(torch.zeros_like(self.given.last))
+        """Return the fields without any departure, (members, channels, rows, cols)."""
+        return self.given.to_physical(torch.zeros_like(self.given.past.forecast))

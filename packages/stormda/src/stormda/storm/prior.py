@@ -23,6 +23,7 @@ from stormda.storm.config import StormConfig, from_dict, to_dict
 from stormda.storm.network import Encoded, StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.training_mesh import take_up
+from stormda.storm.window import accumulated, frames_of, from_increments
 
 FORMAT = "stormda-prior-1"
 """Marks the file; a reader refuses any other."""
@@ -174,7 +175,7 @@ class Conditioned:
     """p(present | history of each member), as a denoiser.
 
     It satisfies `stormda.assimilation.Denoiser`. Its state is the departure of the normalised
-    increment from the network's forecast, so that samples need not start at a noise level that
+    increments from the network's forecast, so that samples need not start at a noise level that
     drowns the whole increment, only its uncertainty. `to_physical` is the transform that
     observation operators need.
     """
@@ -186,8 +187,8 @@ class Conditioned:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return (variables, *grid.shape)."""
-        return tuple(self.last.shape[1:])
+        """Return (channels, *grid.shape): variables, of several targets frame after frame."""
+        return tuple(self.past.forecast.shape[1:])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -210,12 +211,15 @@ class Conditioned:
         """Return the typical size of a departure [physical units], like the state of a member."""
         with torch.no_grad():
             size = self.network.uncertainty(self.past).mean(0)
-        return self.normalization.std * self.normalization.increment * size
+        n = self.normalization
+        scale = torch.cat([n.std * n.increment] * self.network.config.targets)
+        return scale * accumulated(size, len(n.std))
 
     def to_physical(self, departure: Tensor) -> Tensor:
         """Return the fields that departures mean [physical units]."""
         n = self.normalization
-        return n.to_x(self.last + n.increment * (self.past.forecast + departure))
+        z = from_increments(self.past.forecast + departure, self.last, n.increment)
+        return n.to_x(frames_of(z, len(n.std))).flatten(1, 2)
 
 
 def _single(tensor: Tensor) -> Tensor:

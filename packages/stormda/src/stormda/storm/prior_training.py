@@ -24,7 +24,7 @@ import torch
 
 from stormda.io import Store
 from stormda.parallel import StartedMesh
-from stormda.storm.config import to_dict
+from stormda.storm.config import from_dict, to_dict
 from stormda.storm.network import StormNetwork
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
@@ -46,23 +46,27 @@ BEST = "best"
 _OWN = ("config.toml", "training.csv", "validation.csv", "trials.csv", "throughput.csv", PRIOR)
 
 
-def claim_folder(folder: Path, run: dict[str, Any], *, overwrite: bool) -> None:
+def claim_folder(
+    folder: Path, recipe: FileRecipe, inputs: dict[str, Any], *, overwrite: bool
+) -> None:
     """Take a folder for a run, or go on in it if it is the same run and is not finished.
+
+    A run that an older version began lacks settings that are newer: it has their defaults.
 
     Args:
         folder: Where the run shall live.
-        run: What the run is: recipe and inputs.
+        recipe: Its settings.
+        inputs: The checksums of its files.
         overwrite: Whether what an earlier run left there may be removed.
 
     Raises:
         FileExistsError: Where a finished run is there.
-        ValueError: Where a run with other settings is there.
+        ValueError: Where a run with other settings is there, or with settings that this version
+            does not have.
     """
+    run = {"recipe": to_dict(recipe), "inputs": inputs}
     if overwrite:
-        for name in ("checkpoints", BEST):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in _OWN:
-            (folder / name).unlink(missing_ok=True)
+        clear_folder(folder)
     if (folder / PRIOR).exists():
         raise FileExistsError(
             f"{folder}: expected a folder without a finished prior, got one with {PRIOR} "
@@ -70,7 +74,7 @@ def claim_folder(folder: Path, run: dict[str, Any], *, overwrite: bool) -> None:
         )
     record = folder / "config.toml"
     if record.exists():
-        difference = first_difference(read_settings(record), plain(run))
+        difference = first_difference(_recorded(record), plain(run))
         if difference:
             raise ValueError(
                 f"{folder}: expected the run that was begun there, with {difference} "
@@ -79,6 +83,25 @@ def claim_folder(folder: Path, run: dict[str, Any], *, overwrite: bool) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_settings(record, run)
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what an earlier run left in a folder."""
+    for name in ("checkpoints", BEST):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in _OWN:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    """Return the run that a file tells of, as this version would have written it."""
+    run = read_settings(record)
+    try:
+        recipe = from_dict(FileRecipe, run.get("recipe", {}))
+    except ValueError as error:
+        raise ValueError(f"{record}: {error} (pass --overwrite to train anew)") from error
+    complete: dict[str, Any] = plain(run | {"recipe": to_dict(recipe)})
+    return complete
 
 
 def train_on_files(
@@ -145,11 +168,11 @@ def fit_prior(
     mesh = StartedMesh.alone(device) if mesh is None else mesh
     if recipe.trial.every and "shard" in mesh.mesh.names and mesh.size("shard") > 1:
         raise ValueError("trial.every: expected 0 where ranks shard the parameters")
-    run = {"recipe": to_dict(recipe), "inputs": store.sha256()}
-    data = load_training_data(recipe, store, device)
-    network = _new_network(recipe, data, mesh).to(device)
+    inputs = store.sha256()
+    data = load_training_data(recipe, store, device, mesh)
+    network = new_network(recipe, data, mesh).to(device)
     if mesh.rank == 0:
-        claim_folder(folder, run, overwrite=overwrite)
+        claim_folder(folder, recipe, inputs, overwrite=overwrite)
     mesh.world.barrier()
     trainer = Trainer(network, data.training, recipe.training, directory=folder, mesh=mesh)
     trainer.resume()
@@ -164,8 +187,8 @@ def fit_prior(
         return False
     chosen, prefix = (trainer.checkpoint(), AVERAGE) if best is None else (best.checkpoint(), "")
     if mesh.rank == 0:
-        whole = fill_whole(_new_network(recipe, data), chosen, prefix)
-        _written(whole, recipe, data, run["inputs"]).save(folder / PRIOR)
+        whole = fill_whole(new_network(recipe, data), chosen, prefix)
+        trained_prior(whole, recipe, data, inputs).save(folder / PRIOR)
     mesh.world.barrier()
     return True
 
@@ -182,7 +205,7 @@ def _all_of(followers: Sequence[Callable[[int], None]], progress: Progress | Non
     return follow
 
 
-def _written(
+def trained_prior(
     network: StormNetwork, recipe: FileRecipe, data: TrainingData, inputs: dict[str, Any]
 ) -> Storm:
     """Return a trained network with what must be known to use it."""
@@ -214,12 +237,12 @@ def _validations(
     ]
 
 
-def _new_network(
+def new_network(
     recipe: FileRecipe, data: TrainingData, mesh: StartedMesh | None = None
 ) -> StormNetwork:
     """Return the network that a run starts from, the same for the same seed on any mesh."""
     torch.manual_seed(recipe.training.seed)
     network = StormNetwork(recipe.network, data.grid, valid=data.mask, mesh=mesh)
-    if network.modes is not None and data.training.modes is not None:
-        network.modes.set(data.training.modes)
+    if network.modes is not None and data.modes is not None:
+        network.modes.set(data.modes)
     return network

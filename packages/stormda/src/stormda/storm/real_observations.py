@@ -6,6 +6,7 @@ between the cells around it. Whatever cannot be compared is refused under a reas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,12 +146,31 @@ def as_observation(
     table: ObservationTable, grid: Grid, variables: Sequence[str]
 ) -> Observation | None:
     """Return a table as one observation, or None where it is empty."""
-    if not len(table):
+    return observation_of_window([table], grid, variables)
+
+
+def observation_of_window(
+    tables: Sequence[ObservationTable], grid: Grid, variables: Sequence[str]
+) -> Observation | None:
+    """Return what is seen of several frames as one observation, or None where nothing is.
+
+    Args:
+        tables: Of every frame.
+        grid: Where the fields live.
+        variables: The fields' names.
+
+    Returns:
+        An observation of states (members, frames * variables, rows, cols).
+    """
+    if not any(len(table) for table in tables):
         return None
+    size = len(variables) * math.prod(grid.shape)
+    each = [cells_of(table, grid, variables) for table in tables]
+    cells = torch.cat([one.cells + frame * size for frame, one in enumerate(each)])
     return Observation(
-        torch.from_numpy(table.value).float(),
-        cells_of(table, grid, variables),
-        DiagonalError(torch.from_numpy(table.error).float()),
+        torch.cat([torch.from_numpy(table.value) for table in tables]).float(),
+        interpolate(cells, torch.cat([one.weights for one in each])),
+        DiagonalError(torch.cat([torch.from_numpy(table.error) for table in tables]).float()),
     )
 
 

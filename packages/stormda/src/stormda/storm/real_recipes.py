@@ -56,7 +56,12 @@ class FileRecipe:
     """Assimilations of the validation period, which choose the weights in place of the loss and
     can end the training."""
 
+    streamed: bool = False
+    """Whether every process reads its part of a batch from the files when it is needed, and holds
+    no more of the training period in memory; else all hold all frames."""
+
     def __post_init__(self) -> None:
+        self._require_streamable()
         if self.trial.every and not self.split.validation_hours:
             raise ValueError("split.validation_hours: expected some for trials, got 0")
         if self.trial.every and self.coarsening > 1:
@@ -72,6 +77,21 @@ class FileRecipe:
                 "network.history: expected 1 for downscaling, the coarse field, "
                 f"got {self.network.history}"
             )
+        if self.coarsening > 1 and self.network.targets != 1:
+            raise ValueError(
+                f"network.targets: expected 1 for downscaling, got {self.network.targets}"
+            )
+
+    def _require_streamable(self) -> None:
+        """Refuse what needs all frames in memory, where none are held."""
+        wants = {
+            "coarsening": self.coarsening > 1,
+            "network.modes": self.network.modes > 0,
+            "superposition.share": self.superposition.share > 0,
+        }
+        if self.streamed and any(wants.values()):
+            names = ", ".join(name for name, wanted in wants.items() if wanted)
+            raise ValueError(f"streamed: expected False with {names}, which need all frames")
 
 
 def fields(variables: tuple[str, ...]) -> FileRecipe:

@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stormda.io import atomic_path
-from stormda.storm.objective import denoising_loss
+from stormda.storm.objective import denoising_loss, own_part
 from stormda.storm.training import Trainer
 from stormda.storm.training_mesh import forget_gathered
 
@@ -57,17 +57,17 @@ def _product_seconds(a: torch.Tensor) -> float:
 
 def work_of_sample(trainer: Trainer) -> float:
     """Return the operations of a training step for a sample, over all ranks that share it."""
-    batch = trainer.source.batch(0, trainer.config.batch).select(torch.arange(1))
+    share, one = trainer.network.share, torch.arange(1)
+    batch = own_part(trainer.source, 0, trainer.config.batch, one, share)
     sigma, noise = torch.ones(1).to(batch.target), torch.zeros_like(batch.target)
-    share = trainer.network.share
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), counter:
         denoising_loss(
             trainer.network,
             trainer.source.normalization,
-            batch.cut(share),
+            batch,
             sigma,
-            share.cut(noise),
+            noise,
         )
     forget_gathered(trainer.network)
     sharing = [axis for axis in ("lat", "lon", "tensor") if axis in trainer.mesh.mesh.names]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,8 @@ from stormda.parallel import (
     whole_gradient_norm,
 )
 from stormda.storm.network import StormNetwork
-from stormda.storm.objective import (
-    Batch,
-    SampleSource,
-    denoising_loss,
-    loss_weight,
-)
+from stormda.storm.objective import AnySource, Batch, denoising_loss, own_part
+from stormda.storm.shared_trunk import SharedTrunk, Task, tasks_of
 from stormda.storm.streams import stream
 from stormda.storm.training_config import TrainingConfig
 from stormda.storm.training_mesh import (
@@ -74,9 +70,9 @@ class Trainer:
     """One training run in a directory that holds its checkpoints and its log.
 
     Args:
-        network: The network, on its device and, if ranks share it, made for `mesh`; its weights
-            are the start.
-        source: Samples.
+        network: The network, on its device and, if ranks share it, made for `mesh`, or those of
+            several sources; the weights are the start.
+        source: Samples; of several sources by name, with how many each has in a batch.
         config: The settings.
         directory: For checkpoints and `training.csv`; None keeps nothing.
         mesh: The ranks that train it together, with axes among those of the module; None for one
@@ -90,25 +86,28 @@ class Trainer:
 
     def __init__(
         self,
-        network: StormNetwork,
-        source: SampleSource,
+        network: StormNetwork | SharedTrunk,
+        source: AnySource | Mapping[str, tuple[AnySource, int]],
         config: TrainingConfig,
         *,
         directory: Path | None = None,
         mesh: StartedMesh | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self.network, self.source, self.config = network, source, config
+        self.module, self.config = network, config
+        self.tasks = tasks_of(network, source, config)
+        self.network, self.source = self.tasks[0].network, self.tasks[0].source
         self.directory, self.metadata = directory, metadata or {}
         self.device = next(network.parameters()).device
         self.mesh = StartedMesh.alone(self.device) if mesh is None else mesh
         if divides(self.mesh) and network.mesh is not self.mesh:
             raise ValueError(f"network: expected one made for the mesh {self.mesh.mesh}")
         least = config.passes * samples_comm(self.mesh).size
-        if config.batch < least:
+        if min(task.batch for task in self.tasks) < least:
             raise ValueError(
                 f"batch: expected at least {least}, a sample for each of {config.passes} passes "
-                f"of {samples_comm(self.mesh).size} ranks, got {config.batch}"
+                f"of {samples_comm(self.mesh).size} ranks, "
+                f"got {', '.join(str(task.batch) for task in self.tasks)}"
             )
         if config.recompute:
             recompute(network.blocks)
@@ -123,7 +122,7 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=self.device.type == "cuda",
         )
-        self.weight = self._loss_weight()
+        self.weight = self.tasks[0].weight
         self.average = [local_of(p).detach().clone() for p in self.parameters]
         self.step = 0
         self.seconds = 0.0
@@ -164,11 +163,15 @@ class Trainer:
         return True
 
     def averaged(self) -> StormNetwork:
-        """Put the averaged weights into the network and return it, ready for use."""
+        """Put the averaged weights into the network and return it, ready for use.
+
+        Of several sources it is that of the first; the others have the averaged weights too.
+        """
         with torch.no_grad():
             for parameter, mean in zip(self.parameters, self.average, strict=True):
                 local_of(parameter).copy_(mean)
-        return self.network.eval().requires_grad_(False)
+        self.module.eval().requires_grad_(False)
+        return self.network
 
     @contextmanager
     def averaging(self) -> Iterator[None]:
@@ -184,8 +187,8 @@ class Trainer:
 
     def averaged_parts(self) -> dict[str, Part]:
         """Return this rank's parts of the averaged weights, by the names of the parameters."""
-        names = [name for name, p in self.network.named_parameters() if p.requires_grad]
-        parts, declared = module_parts(self.network), splits(self.network)
+        names = [name for name, p in self.module.named_parameters() if p.requires_grad]
+        parts, declared = module_parts(self.module), splits(self.module)
         found = {}
         for name, mean in zip(names, self.average, strict=True):
             fused = name in declared and declared[name].blocks > 1
@@ -196,11 +199,12 @@ class Trainer:
         """Write a checkpoint, where there is a directory."""
         if self.directory is None:
             return
-        parts = training_parts(self.network, self.optimizer)
+        parts = training_parts(self.module, self.optimizer)
         parts |= {f"{AVERAGE}{name}": part for name, part in self.averaged_parts().items()}
         state = {
             "optimizer": optimizer_options(self.optimizer),
             "source": self.source.state_dict(),
+            "others": [task.source.state_dict() for task in self.tasks[1:]],
         }
         save_parts(
             self.directory / "checkpoints", self.step, parts, state, self.metadata, mesh=self.mesh
@@ -218,9 +222,11 @@ class Trainer:
             checkpoint = self.checkpoint()
         except FileNotFoundError:
             return 0
-        restore_training(checkpoint, self.network, self.optimizer, checkpoint.state["optimizer"])
+        restore_training(checkpoint, self.module, self.optimizer, checkpoint.state["optimizer"])
         checkpoint.fill({f"{AVERAGE}{n}": part for n, part in self.averaged_parts().items()})
-        self.source.load_state_dict(checkpoint.state["source"])
+        states = [checkpoint.state["source"], *checkpoint.state.get("others", [])]
+        for task, state in zip(self.tasks, states, strict=True):
+            task.source.load_state_dict(state)
         self.step = checkpoint.step
         self._drop_log_after(self.step)
         return self.step
@@ -240,13 +246,12 @@ class Trainer:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(self.step)
-        batch = self.source.batch(self.step, config.batch)
-        sigma, noise = self._noise(batch)
-        batch, sigma, noise = self._share(batch, sigma, noise)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(batch, sigma, noise)
-        reduce_gradients(self.network, self.mesh)
-        norm = whole_gradient_norm(self.network, self.mesh)
+        loss = torch.zeros((), device=self.device)
+        for number, task in enumerate(self.tasks):
+            loss = loss + self._backward(*self._part(number), task)
+        reduce_gradients(self.module, self.mesh)
+        norm = whole_gradient_norm(self.module, self.mesh)
         clip_gradients(self.parameters, config.clip, norm=norm)
         value = float(self.mesh.comm(*self._adding()).all_reduce(loss))
         if not math.isfinite(value) or not bool(torch.isfinite(norm)):
@@ -262,35 +267,27 @@ class Trainer:
         self._log(value)
         return value
 
-    def _backward(self, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
+    def _backward(
+        self, batch: Batch, sigma: Tensor, noise: Tensor, task: Task | None = None
+    ) -> Tensor:
         """Add up gradients pass by pass, and return this rank's part of the loss."""
+        task = self.tasks[0] if task is None else task
         config, total = self.config, torch.zeros((), device=self.device)
         for part in torch.arange(len(sigma)).tensor_split(config.passes):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
                 losses = denoising_loss(
-                    self.network,
-                    self.source.normalization,
+                    task.network,
+                    task.source.normalization,
                     batch.select(part),
                     sigma[part],
                     noise[part],
-                    weight=self.weight,
+                    weight=task.weight,
                     variation=config.variation,
                 )
             loss = losses.sum() / config.batch
             loss.backward()  # type: ignore[no-untyped-call]
             total = total + loss.detach()
         return total
-
-    def _loss_weight(self) -> Tensor | None:
-        """Return how much this rank's cells count."""
-        network, config = self.network, self.config
-        weight = loss_weight(
-            network.grid,
-            len(network.config.variables),
-            area=config.area_weights,
-            by_variable=config.variable_weights,
-        )
-        return None if weight is None else network.share.cut(weight).to(self.device)
 
     def _adding(self) -> list[str]:
         """Return the axes whose ranks' losses add up."""
@@ -300,18 +297,23 @@ class Trainer:
         """Let the average forget its start: (1 + k) / (10 + k) until it reaches the decay."""
         return 1 - min(self.config.ema, (1 + self.step) / (10 + self.step))
 
-    def _noise(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        generator = stream(self.config.seed, _NOISE, self.step)
-        sigma = self.config.noise.draw(len(batch.target), generator)
-        noise = torch.randn(batch.target.shape, generator=generator)
+    def _noise(self, number: int = 0) -> tuple[Tensor, Tensor]:
+        """Return levels and noise for the samples of a source, by its number."""
+        task = self.tasks[number]
+        further = [number] if number else []
+        generator = stream(self.config.seed, _NOISE, self.step, *further)
+        sigma = self.config.noise.draw(task.batch, generator)
+        shape = (task.batch, task.network.config.channels, *task.network.grid.shape)
+        noise = torch.randn(shape, generator=generator)
         return sigma.to(self.device), noise.to(self.device)
 
-    def _share(self, batch: Batch, sigma: Tensor, noise: Tensor) -> tuple[Batch, Tensor, Tensor]:
-        """Return this rank's samples and cells."""
-        comm = samples_comm(self.mesh)
-        mine = torch.arange(comm.rank, len(sigma), comm.size)
-        part, cut = batch.select(mine), self.network.share.cut
-        return part.cut(self.network.share), sigma[mine], cut(noise[mine])
+    def _part(self, number: int = 0) -> tuple[Batch, Tensor, Tensor]:
+        """Return this rank's samples and cells of a source, by its number, levels and noise."""
+        task, comm = self.tasks[number], samples_comm(self.mesh)
+        share, (sigma, noise) = task.network.share, self._noise(number)
+        mine = torch.arange(comm.rank, task.batch, comm.size)
+        batch = own_part(task.source, self.step, task.batch, mine, share)
+        return batch, sigma[mine], share.cut(noise[mine])
 
     def _log(self, loss: float) -> None:
         if self.directory is None or self.mesh.rank:

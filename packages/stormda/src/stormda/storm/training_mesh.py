@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stormda.parallel import (
     Communicator,
@@ -17,6 +18,8 @@ from stormda.parallel import (
     shard_parameters,
 )
 from stormda.storm.network import StormNetwork
+
+Network = TypeVar("Network", bound=nn.Module)
 
 MESH_AXES = ("replica", "shard", "lat", "lon", "tensor")
 """The axes of a mesh that a training knows, from the outermost to the innermost."""
@@ -38,24 +41,32 @@ def samples_comm(mesh: StartedMesh) -> Communicator:
     return mesh.comm(*(axis for axis in SAMPLES if axis in mesh.mesh.names))
 
 
-def shard_network(network: StormNetwork, mesh: StartedMesh) -> None:
-    """Let the ranks of the shard axis keep a part of every parameter each."""
+def shard_network(network: nn.Module, mesh: StartedMesh) -> None:
+    """Let the ranks of the shard axis keep a part of every parameter each.
+
+    Raises:
+        ValueError: If there are such ranks and the networks are those of several sources.
+    """
     if "shard" not in mesh.mesh.names or mesh.size("shard") == 1:
         return
+    if not isinstance(network, StormNetwork):
+        raise ValueError(
+            f"mesh: expected no shard axis for several sources, got {mesh.size('shard')} ranks"
+        )
     from torch.distributed.fsdp import register_fsdp_forward_method
 
     shard_parameters(network, mesh, blocks=network.blocks)
     register_fsdp_forward_method(network, "encode")
 
 
-def forget_gathered(network: StormNetwork) -> None:
+def forget_gathered(network: nn.Module) -> None:
     """Drop whole parameters that FSDP2 keeps after a forward pass until a backward pass."""
     reshard = getattr(network, "reshard", None)
     if reshard is not None:
         reshard()
 
 
-def take_up(network: StormNetwork, weights: Mapping[str, Tensor]) -> None:
+def take_up(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Give a network on any mesh its part of the weights of a network of one process.
 
     Args:
@@ -79,7 +90,7 @@ def take_up(network: StormNetwork, weights: Mapping[str, Tensor]) -> None:
         part.data.copy_(whole[part.box])
 
 
-def fill_whole(network: StormNetwork, checkpoint: PartsCheckpoint, prefix: str) -> StormNetwork:
+def fill_whole(network: Network, checkpoint: PartsCheckpoint, prefix: str) -> Network:
     """Give a network of one process the weights that any mesh has saved; return it, for use.
 
     Args:

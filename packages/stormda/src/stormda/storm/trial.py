@@ -7,7 +7,7 @@ the frames that follow, assimilates one frame after the other, and compares with
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -30,6 +30,7 @@ from stormda.storm.filtering import FilterSettings, OneStageFilter
 from stormda.storm.network import StormNetwork
 from stormda.storm.prior import Storm
 from stormda.storm.streams import stream
+from stormda.storm.window import frames_of
 
 TRIAL = 5
 """What random numbers are for, beside those of `validation`."""
@@ -111,7 +112,8 @@ class Trial:
         self.config, self.source, self.seed = config, source, seed
         self.network = network
         self.prior = Storm(network, source.normalization, step_hours)
-        self.starts = _starts(source.targets, config.cycles, config.runs)
+        windows = range(0, config.cycles, network.config.targets)
+        self.starts = _starts(source.targets, windows, config.runs)
         self.area = torch.from_numpy(np.array(network.grid.area)).to(source.z)
 
     def __call__(self) -> tuple[float, ...]:
@@ -131,9 +133,12 @@ class Trial:
         past = self._first_history(start, g)
         state = OneStageFilter(self.prior, past[:, -1], self.config.filter, g)
         state.past = past
-        for frame in range(start, start + self.config.cycles):
-            clock = None if self.source.clock is None else self.source.clock[frame]
-            yield frame, state.step(self._observation(frame, g), clock=clock)
+        end, targets = start + self.config.cycles, self.prior.config.targets
+        for first in range(start, end, targets):
+            clock = None if self.source.clock is None else self.source.clock[first]
+            window = state.step(self._observation(first, g), clock=clock)
+            frames = frames_of(window, len(self.prior.config.variables)).unbind(1)
+            yield from zip(range(first, end), frames, strict=False)
 
     def _first_history(self, start: int, generator: torch.Generator) -> Tensor:
         """Return pasts that are wrong as those of training are, (members, history, ...)."""
@@ -146,16 +151,18 @@ class Trial:
         return self.source.normalization.to_x(z + error.to(z) * known)
 
     def _observation(self, frame: int, generator: torch.Generator) -> Observation:
-        """Return what is seen of a frame: some of the known cells of every variable."""
-        truth, std = self._truth(frame), self.source.normalization.std
+        """Return what is seen of the window from a frame on: some known cells of its fields."""
+        frames = frame + self.source.ahead
+        truth, std = self._truth(frames), self.source.normalization.std
         chosen = torch.rand(truth.shape, generator=generator) < self.config.observed
-        index = torch.nonzero((chosen.to(truth.device) & self.source.valid[frame]).flatten())[:, 0]
+        known = chosen.to(truth.device) & self.source.valid[frames]
+        index = torch.nonzero(known.flatten())[:, 0]
         error = (self.config.error * std).expand(truth.shape).flatten()[index]
         noise = torch.randn(truth.numel(), generator=generator).to(truth)[index]
         seen = truth.flatten()[index] + error * noise
         return Observation(seen, select(index), DiagonalError(error))
 
-    def _truth(self, frame: int) -> Tensor:
+    def _truth(self, frame: int | Tensor) -> Tensor:
         return self.source.normalization.to_x(self.source.z[frame])
 
     def _scores(self, analysis: Tensor, frame: int) -> Tensor:
@@ -172,18 +179,24 @@ class Trial:
         )
 
 
-def _starts(targets: Tensor, cycles: int, runs: int) -> list[int]:
+def _starts(targets: Tensor, windows: Iterable[int], runs: int) -> list[int]:
     """Return the first frames of runs, spread over the targets that have enough behind them.
 
+    Args:
+        targets: First frames of samples.
+        windows: How far behind that of a run its windows start, the first 0.
+        runs: How many there shall be.
+
     Examples:
-        >>> _starts(torch.tensor([2, 3, 4, 8, 9]), 2, 2)
+        >>> _starts(torch.tensor([2, 3, 4, 8, 9]), [0, 1], 2)
         [2, 8]
     """
     there = set(targets.tolist())
-    good = [t for t in sorted(there) if all(t + k in there for k in range(cycles))]
+    good = [t for t in sorted(there) if all(t + k in there for k in windows)]
     if not good:
         raise ValueError(
-            f"trial.cycles: expected at most the frames in a row for validation, got {cycles}"
+            "trial.cycles: expected at most the frames in a row for validation, "
+            f"got windows that start {list(windows)} frames behind the first"
         )
     places = torch.linspace(0, len(good) - 1, min(runs, len(good))).round().long()
     return [good[i] for i in places.tolist()]

@@ -118,7 +118,7 @@ class CoarsePairs(FileHistories):
 
     def _fields(self, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return some frames, superposed with others, and where they are known."""
-        window, known = self._superposed(targets[:, None], generator)
+        window, known = self._superposed(targets, self.ahead, generator)
         z = window[:, 0]
         if self.relative:
             coarse = self.coarsening.means(z)
