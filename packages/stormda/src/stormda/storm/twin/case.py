@@ -2,8 +2,8 @@
 
 Two-boundary surface quasi-geostrophic turbulence, analysed every 12 hours. Each cycle has a new
 random network of points; an observation is y = H(theta) + N(0, std^2) with H the identity or the
-saturating arctan(theta / 12.25 K). Where a network has shocks, the truth jumps now and then by white
-noise that no model knows of.
+saturating arctan(theta / 12.25 K). Where a network has shocks, the truth jumps now and then by
+white noise that no model knows of.
 
 Source: after Bao et al. (2025), Mon. Wea. Rev., arXiv:2404.00844, section 4.
 """
@@ -71,7 +71,7 @@ NETWORKS: MappingProxyType[str, Network] = MappingProxyType(
         "linear-sparse": Network(density=0.05, std=1.0, saturating=False),
     }
 )
-"""The networks by the names in the tables: of the demonstration, and of `bench/one_stage_sqg.py`."""
+"""The networks by their names in the tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
