@@ -86,7 +86,8 @@ def main() -> None:
 def values(text: str) -> tuple[str, tuple[float, ...]]:
     """Read a setting and the values to try of it."""
     name, _, numbers = text.partition("=")
-    return name, tuple(float(number) for number in numbers.split(","))
+    read = [int(number) if number.isdecimal() else float(number) for number in numbers.split(",")]
+    return name, tuple(read)
 
 
 def tune(
