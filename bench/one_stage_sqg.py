@@ -12,6 +12,7 @@ members, 30 cycles of 12 hours, of which 20 are scored. Seeds 200-299 are for ev
 Beside the scores stand the seconds of an analysis and its floating-point operations, counted in
 one analysis: matrix products, Fourier transforms (5 n log2 n, Cooley and Tukey's) and
 eigenvalues (9 n^3, Golub and Van Loan's, section 8.3); what goes point by point is not counted.
+They are counted once for a network and method: of other seeds than the first the file's are taken.
 A line is written to bench/results/one_stage_sqg.csv when its run is done, and replaces the same
 case's; with machine, versions and commit.
 """
@@ -130,15 +131,29 @@ def line(method: str, case: Case, equipment: Equipment) -> dict[str, Any]:
     }
 
 
+def kept() -> list[dict[str, str]]:
+    """Return the lines of the file, if there is one."""
+    if not PATH.exists():
+        return []
+    with PATH.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def counted(row: Mapping[str, Any]) -> float | None:
+    """Return the operations in the file of the same network and method with another seed."""
+    for other in kept():
+        same = other["network"] == row["network"] and other["method"] == row["method"]
+        if same and other["seed"] != str(row["seed"]):
+            return float(other["gigaflop_per_analysis"])
+    return None
+
+
 def keep(row: Mapping[str, Any]) -> None:
     """Write a line to the file, in place of the one of its network, method and seed."""
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     record = {"machine": machine(), "versions": versions, "commit": commit()}
     new = {k: f"{v:.4f}" if isinstance(v, float) else str(v) for k, v in row.items()} | record
-    rows = [new]
-    if PATH.exists():
-        with PATH.open(newline="") as file:
-            rows += [r for r in csv.DictReader(file) if any(r[k] != new[k] for k in KEY)]
+    rows = [new, *(r for r in kept() if any(r[k] != new[k] for k in KEY))]
     rows.sort(key=lambda r: (CASES.index(r["network"]), COMPARED.index(r["method"]), r["seed"]))
     with atomic_path(PATH, overwrite=True) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(new))
@@ -160,15 +175,12 @@ def main() -> None:
     config = TwinConfig(
         cycles=arguments.cycles, members=arguments.members, discarded=arguments.cycles // 3
     )
-    counts: dict[tuple[str, str], float] = {}
     for seed in arguments.seed:
         for network in arguments.network:
             case = make_case(replace(config, network=network, seed=seed), equipment.model)
             for method in arguments.method:
                 row = line(method, case, equipment)
-                if (network, method) not in counts:
-                    counts[network, method] = operations(method, case, equipment)
-                row["gigaflop_per_analysis"] = counts[network, method]
+                row["gigaflop_per_analysis"] = counted(row) or operations(method, case, equipment)
                 print(
                     *(f"{v:.3f}" if isinstance(v, float) else v for v in row.values()), flush=True
                 )

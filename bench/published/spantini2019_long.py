@@ -1,12 +1,12 @@
-"""Why do two methods of `spantini2019` score otherwise than published? Their error as time goes on.
+"""Two methods of `spantini2019` may lose the truth: their error as time goes on.
 
     python bench/published/spantini2019_long.py [--seed 201 202] [--cycles 400] [--dapper]
 
 The ETKF of 60 members and the IEnKS follow the truth for some hundreds of cycles and may then lose
 it, for good or for long: the mean of a run says when it did, more than how good the method is.
 With `--dapper` DAPPER's own (1.7.1, to be installed by hand, `pip install dapper`) are run beside
-ours, on its truths for the same seeds. Writes bench/results/published_spantini2019_long.csv, a line
-for each hundred cycles, with machine, versions and commit.
+ours, on its truths for the same seeds. Writes bench/results/published_spantini2019_long.csv, a
+line for each hundred cycles, with machine, versions and commit.
 """
 
 from __future__ import annotations
