@@ -40,7 +40,7 @@ from stormda.storm.twin.samples import ArchivedSamples
 
 PATH = Path(__file__).parent / "results" / "sbc_sqg.csv"
 SEED = 210
-ARCHIVE = ArchiveConfig(runs=12, days=10.0, seed=SEED)
+ARCHIVE = ArchiveConfig(runs=8, days=10.0, seed=SEED)
 NETWORK = "arctan-sparse"
 MEMBERS = 15
 BANDS = ((1, 4), (4, 8), (8, 16), (16, 33))
