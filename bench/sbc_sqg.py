@@ -1,6 +1,6 @@
 """Is the shipped prior of turbulence honest? Simulation-based calibration on other truths.
 
-    python bench/sbc_sqg.py DIR [--cases 60]
+    python bench/sbc_sqg.py DIR [--cases 40]
 
 Each case is a sample of what the prior was trained on, from truths and errors of seed 210: a past
 that is wrong by so much, and the present. What is observed of the present, an arctan of 10 % of
@@ -40,7 +40,7 @@ from stormda.storm.twin.samples import ArchivedSamples
 
 PATH = Path(__file__).parent / "results" / "sbc_sqg.csv"
 SEED = 210
-ARCHIVE = ArchiveConfig(runs=8, days=10.0, seed=SEED)
+ARCHIVE = ArchiveConfig(runs=4, days=20.0, seed=SEED)
 NETWORK = "arctan-sparse"
 MEMBERS = 15
 BANDS = ((1, 4), (4, 8), (8, 16), (16, 33))
@@ -97,7 +97,7 @@ def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="DIR", help="for the archive")
-    parser.add_argument("--cases", type=int, default=60)
+    parser.add_argument("--cases", type=int, default=40)
     arguments = parser.parse_args()
     recipe, equipment = sqg(), load_equipment(SQGConfig())
     prior = equipment.prior
