@@ -6,7 +6,7 @@
 Three networks after the experiments of Bao et al. (2025): every point (1 K, linear), one in twenty
 (1 K, linear), and half of them through an arctan, while the truth jumps now and then by noise that
 no model knows of. The shipped prior, the LETKF with the true model and with the prior's forecasts,
-and optimal interpolation, each with the settings that `tools/tune_sqg.py` found on seed 100; 16
+and optimal interpolation, with the settings that `tools/tune_sqg.py` found on seeds 100-101; 16
 members, 30 cycles of 12 hours, of which 20 are scored. Seeds 200-299 are for evaluation alone.
 
 Beside the scores stand the seconds of an analysis and its floating-point operations, counted in
