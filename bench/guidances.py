@@ -1,6 +1,6 @@
 """Which guidance follows sparse observations of turbulence, with one and the same prior?
 
-    python bench/guidances.py [--guidance mmps jfps sda pigdm tmpd dps ensf enff] [--seed 200 201]
+    python bench/guidances.py [--guidance mmps jfps sda pigdm tmpd dps ensf enff] [--seed 200]
 
 The demonstration's case, an arctan of 0, 10 or 20 % of the points, cycled with the shipped prior
 and every guidance of `stormda.assimilation`. Each is tuned for each density by as many trials,
@@ -139,7 +139,7 @@ def main() -> None:
     """Tune, run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--guidance", nargs="+", choices=GRIDS, default=list(GRIDS))
-    parser.add_argument("--seed", nargs="+", type=int, choices=range(200, 300), default=[200, 201])
+    parser.add_argument("--seed", nargs="+", type=int, choices=range(200, 300), default=[200])
     arguments = parser.parse_args()
     prior = load_equipment(SQGConfig()).prior
     rehearsal, cases = few(100, 3), {seed: few(seed, CYCLES) for seed in arguments.seed}
