@@ -12,7 +12,9 @@ for `jfps`, which is given the climate's covariance).
   sliced Wasserstein distance and error of the weights of the modes, of 500 members in 100 steps.
 
 Writes bench/results/calibration_PROBLEM.csv, with machine, versions and commit. "exact" are draws
-of the exact posterior, as many as the samples: what chance alone leaves.
+of the exact posterior, as many as the samples: what chance alone leaves. From all lines of the
+mixture follows bench/results/calibration_modes.csv: the errors of the weights of the modes by the
+default and by SMC, means over the seeds that both have, and their ratio.
 """
 
 from __future__ import annotations
@@ -144,6 +146,7 @@ TRAJECTORY: dict[str, Draw] = {
     "ensf": guided(ensf(), ancestral(steps=256, sigma_max=2.0, sigma_min=0.16)),
     "enff 0.1": guided(enff(), euler(steps=50)),
     "source mala 200": oracle(200),
+    "source mala 1500": oracle(1500),
 }
 
 FAR = euler(steps=100, sigma_max=2000.0)
@@ -222,7 +225,35 @@ def main() -> None:
             )
         )
         print(table(rows, cases))
-        write(RESULTS / f"{arguments.name}_{problem}.csv", rows, append=arguments.append)
+        path = RESULTS / f"{arguments.name}_{problem}.csv"
+        write(path, rows, append=arguments.append)
+        if problem == "mixture":
+            compared = modes(path)
+            print(table(compared, cases))
+            write(RESULTS / f"{arguments.name}_modes.csv", compared)
+
+
+def modes(path: Path) -> list[dict[str, object]]:
+    """Return the errors of the weights of the modes, by the default and by SMC, of every case."""
+    with path.open(newline="") as file:
+        found = {
+            (int(row["d"]), int(row["observations"]), row["method"], row["seed"]): row[
+                "mode_error"
+            ]
+            for row in csv.DictReader(file)
+        }
+    rows: list[dict[str, object]] = []
+    for d, p in sorted({key[:2] for key in found}):
+        seeds = [s for (*case, m, s) in found if case == [d, p] and m == "smc"]
+        seeds = [s for s in seeds if (d, p, "mmps", s) in found]
+        if not seeds:
+            continue
+        default, smc = (
+            mean(float(found[d, p, method, s]) for s in seeds) for method in ("mmps", "smc")
+        )
+        errors = {"default": default, "smc": smc, "ratio": smc / default}
+        rows.append({"d": d, "observations": p, "method": "smc", "seeds": len(seeds)} | errors)
+    return rows
 
 
 def table(rows: list[dict[str, object]], cases: tuple[str, ...]) -> str:

@@ -1,11 +1,13 @@
 """Tune every method of the demonstration on seeds of its own, 100-199.
 
     python tools/tune_sqg.py [--network NAME ...] [--method NAME ...] [--seed N ...] [--device D]
+                             [--grid SETTING=VALUE,VALUE ...]
 
 Tries all combinations of a grid and scores each by the CRPS over the scored cycles, mean over the
 seeds. Of the trials within 2 % of the best it keeps the one whose spread is nearest to its skill.
 Writes every trial to bench/results/tuning_sqg.csv and the choices to tuned.toml, from which the
-demonstration reads them; what is not asked for stays as it is.
+demonstration reads them; what is not asked for stays as it is. `--grid` tries other values than
+those of the file.
 """
 
 import argparse
@@ -56,6 +58,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=16)
     parser.add_argument("--weights", type=Path, help="as in `stormda demo`")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--grid", nargs="+", type=values, default=[], metavar="SETTING=VALUES")
     arguments = parser.parse_args()
     equipment = on_device(load_equipment(SQGConfig(), arguments.weights), arguments.device)
     tuned = load_tuned(CHOICES)
@@ -74,16 +77,28 @@ def main() -> None:
             for seed in arguments.seed
         ]
         for method in (name for name in GRIDS if name in arguments.method):
-            tuned[network], trials = tune(method, tuned[network], cases, equipment)
-            record(network, method, trials)
+            grid = GRIDS[method] | dict(arguments.grid)
+            tuned[network], trials = tune(method, tuned[network], cases, equipment, grid)
+            record(network, method, trials, list(grid))
             write_choices(tuned)
 
 
+def values(text: str) -> tuple[str, tuple[float, ...]]:
+    """Read a setting and the values to try of it."""
+    name, _, numbers = text.partition("=")
+    read = [int(number) if number.isdecimal() else float(number) for number in numbers.split(",")]
+    return name, tuple(read)
+
+
 def tune(
-    method: str, tuned: Tuned, cases: Sequence[Case], equipment: Equipment
+    method: str,
+    tuned: Tuned,
+    cases: Sequence[Case],
+    equipment: Equipment,
+    grid: Mapping[str, Sequence[float]],
 ) -> tuple[Tuned, list[dict[str, Any]]]:
     """Return the settings with the best choice for a method, and every trial."""
-    network, grid = cases[0].config.network, GRIDS[method]
+    network = cases[0].config.network
     trials: list[dict[str, Any]] = []
 
     def run(settings: Mapping[str, float]) -> float:
@@ -147,7 +162,9 @@ def on_device(equipment: Equipment, device: str) -> Equipment:
     )
 
 
-def record(network: str, method: str, trials: Sequence[Mapping[str, Any]]) -> None:
+def record(
+    network: str, method: str, trials: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> None:
     """Replace a method's trials in the table of results."""
     columns = ("network", "method", "settings", "seeds", "rmse", "crps", "spread_skill")
     columns += ("coverage90", "seconds", "machine", "commit")
@@ -159,7 +176,7 @@ def record(network: str, method: str, trials: Sequence[Mapping[str, Any]]) -> No
             ]
     for one in sorted(trials, key=lambda t: t["crps"]):
         scores = {k: f"{one[k]:.4f}" for k in columns[4:9]}
-        settings = "; ".join(f"{name} = {one[name]:g}" for name in GRIDS[method])
+        settings = "; ".join(f"{name} = {one[name]:g}" for name in names)
         rows.append(
             {
                 "network": network,

@@ -274,19 +274,25 @@ def iterative(members: int, inflation: float, lag: int = 1, *, rotate: bool = Tr
     return run
 
 
-def score(method: Method, experiment: Experiment, seed: int) -> float:
-    """Return the mean error of a method's analyses."""
+def errors(method: Method, experiment: Experiment, seed: int) -> Tensor:
+    """Return the root mean square errors of a method's analyses, of all cycles."""
     truth_noise, own = (torch.Generator().manual_seed(1000 * seed + k) for k in (0, 1))
     truth = experiment.truth(truth_noise)
     truths = list(
         islice(nature_run(experiment.system, truth, steps=experiment.steps), experiment.cycles)
     )
     stream = experiment.observe(truths, truth_noise)
-    errors = [
-        (analysis - truth).square().mean().sqrt()
-        for analysis, truth in zip(method.run(experiment, stream, own), truths, strict=True)
-    ]
-    return torch.stack(errors[experiment.spin_up :]).mean().item()
+    return torch.stack(
+        [
+            (analysis - truth).square().mean().sqrt()
+            for analysis, truth in zip(method.run(experiment, stream, own), truths, strict=True)
+        ]
+    )
+
+
+def score(method: Method, experiment: Experiment, seed: int) -> float:
+    """Return the mean error of a method's analyses."""
+    return errors(method, experiment, seed)[experiment.spin_up :].mean().item()
 
 
 def main(paper: str, experiment: Experiment, methods: Iterable[Method]) -> None:

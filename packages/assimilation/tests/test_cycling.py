@@ -1,10 +1,12 @@
 """Cycles that are fed, interrupted, screened and inflated."""
 
+import pytest
 import torch
 
 from stormda.assimilation import (
     Checks,
     DiagonalError,
+    FilterDiverged,
     Observation,
     Spread,
     assimilations,
@@ -100,3 +102,30 @@ def test_a_treated_run_goes_on_too() -> None:
     whole = list(cycle(Walk(), STREAM, **settings(**treated)))
     rest = cycle(Walk(), STREAM[3:], **settings(history=[whole[2]], first=3, **treated))
     assert torch.equal(next(rest), whole[3])
+
+
+def test_a_lost_truth_stops_it_with_the_state_before() -> None:
+    analyses = cycle(Walk(), [seen(1.0), None, seen(500.0)], **settings(limit=10.0))
+    next(analyses)
+    before = next(analyses)
+    message = r"^cycle 2: the innovations are \d+\.\d times what spread and error allow$"
+    with pytest.raises(FilterDiverged, match=message) as caught:
+        next(analyses)
+    assert caught.value.number == 2
+    assert torch.equal(caught.value.ensemble, before)
+    rest = cycle(Walk(), [seen(1.0)], **settings(history=[caught.value.ensemble], first=3))
+    assert next(rest).isfinite().all()
+
+
+def test_the_limit_is_of_states_as_they_are_observed() -> None:
+    scaled = settings(transform=lambda x: 100 * x, limit=3.0)
+    analysis = next(cycle(Walk(), [seen(500.0, std=1.0)], **scaled))
+    torch.testing.assert_close(analysis.mean().item(), 5.0, rtol=0, atol=0.01)
+
+
+def test_where_everything_is_refused_there_is_a_forecast() -> None:
+    wild = [seen(1000.0), seen(-1000.0)]
+    screened = cycle(Walk(), wild, **settings(screen=lambda k, observation, past: None, limit=3.0))
+    plain = cycle(Walk(), [None, None], **settings())
+    for a, b in zip(screened, plain, strict=True):
+        assert torch.equal(a, b)

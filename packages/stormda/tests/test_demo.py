@@ -272,5 +272,5 @@ def test_few_cycles_are_scored_from_their_second_third_on() -> None:
 
 def test_the_recipes_are_those_of_the_documentation() -> None:
     assert quick().case == TwinConfig(network="arctan-sparse", cycles=30, discarded=10, members=16)
-    assert {case.network for case in full().cases} == set(NETWORKS)
+    assert {case.network for case in full().cases} < set(NETWORKS)
     assert full().case.cycles > quick().case.cycles

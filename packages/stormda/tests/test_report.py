@@ -143,6 +143,8 @@ def test_equal_scores_are_not_a_victory() -> None:
 def test_a_network_is_described() -> None:
     dense = describe("linear-dense", NETWORKS["linear-dense"])
     assert dense == "linear-dense: theta at all points, error 1 K"
+    shocks = describe("arctan-shocks", NETWORKS["arctan-shocks"])
+    assert shocks.endswith("at 50 % of the points, error 0.1, shocks of 3.675 K")
 
 
 def test_a_folder_appears_when_all_of_it_is_there(tmp_path: Path) -> None:

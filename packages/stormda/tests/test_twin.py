@@ -11,7 +11,15 @@ from torch import Tensor
 from stormda.assimilation import rmse
 from stormda.assimilation.systems import SQG, SQGConfig
 from stormda.io import open_store, read_ensemble, read_observations
-from stormda.storm.twin.case import NETWORKS, THETA_STD, Case, Network, TwinConfig, make_case
+from stormda.storm.twin.case import (
+    NETWORKS,
+    SHOCK_PERIOD,
+    THETA_STD,
+    Case,
+    Network,
+    TwinConfig,
+    make_case,
+)
 from stormda.storm.twin.climatology import Climatology
 from stormda.storm.twin.dense_interpolation import apply_gain, dense_gain, run_dense_interpolation
 from stormda.storm.twin.ensemble_filter import EnsembleSettings, run_forecast, run_letkf, update
@@ -69,7 +77,21 @@ def test_the_same_seed_gives_the_same_case(case: Case) -> None:
 
 def test_every_network_observes_the_same_truth(case: Case) -> None:
     for name in NETWORKS:
-        assert torch.equal(make(name).truth, case.truth)
+        assert torch.equal(make(name).truth, case.truth)  # shocks come later than two cycles
+
+
+def test_the_truth_jumps_and_goes_on_from_where_it_jumped_to() -> None:
+    model, shock = SQG(MODEL), NETWORKS["arctan-shocks"].shock
+    case = make("arctan-shocks", cycles=8)
+    for cycle, (now, then) in enumerate(zip(case.truth, case.truth[1:], strict=False)):
+        jump = then - model.forecast(now, hours=12)
+        if cycle == SHOCK_PERIOD // 2:
+            # 512 numbers: the standard error of a standard deviation is 3 %
+            torch.testing.assert_close(jump.std(), torch.tensor(shock), rtol=0.12, atol=0)
+        else:
+            torch.testing.assert_close(jump, torch.zeros_like(jump), rtol=0, atol=1e-4)
+    assert torch.equal(make("arctan-shocks", cycles=8).truth, case.truth)
+    assert not torch.equal(make("arctan-shocks", cycles=8, seed=201).truth[6], case.truth[6])
 
 
 def test_observations_are_the_truth_seen_through_the_operator(case: Case) -> None:
@@ -91,8 +113,8 @@ def test_the_ensemble_starts_around_the_truth() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": "radar"}, "network: expected one of ['arctan-sparse', 'arctan-sparser', "
-         "'linear-dense'], got 'radar'"),
+        ({"network": "radar"}, "network: expected one of ['arctan-shocks', 'arctan-sparse', "
+         "'arctan-sparser', 'linear-dense', 'linear-sparse'], got 'radar'"),
         ({"members": 1}, "members: expected at least 2, got 1"),
         ({"discarded": 2}, "discarded: expected 0 <= discarded < cycles=2, got 2"),
     ],
@@ -108,6 +130,8 @@ def test_impossible_networks_are_refused() -> None:
         Network(density=0, std=1.0, saturating=False)
     with pytest.raises(ValueError, match=r"^std: expected a positive number, got -1\.0$"):
         Network(density=1.0, std=-1.0, saturating=False)
+    with pytest.raises(ValueError, match=r"^shock: expected a number >= 0, got -0\.5$"):
+        Network(density=1.0, std=1.0, saturating=False, shock=-0.5)
 
 
 def test_the_covariance_is_that_of_its_definition() -> None:

@@ -7,6 +7,7 @@ wait for as long as it takes until the next is there. Both draw one number a cyc
 generator, and nothing else: a run goes on from any cycle as if it had not been interrupted.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stormda.assimilation.analysis import Monitor, assimilate
+from stormda.assimilation.classical.filtering import check_innovation
 from stormda.assimilation.classical.spread import Spread
 from stormda.assimilation.denoiser import Denoiser
 from stormda.assimilation.guidance.base import Guidance
@@ -44,6 +46,7 @@ def cycle(
     monitor: Monitor | None = None,
     screen: Screen | None = None,
     spread: Spread | None = None,
+    limit: float = math.inf,
     first: int = 0,
 ) -> Iterator[Tensor]:
     """Assimilate a stream of observations, each analysis conditioned on those before it.
@@ -69,11 +72,17 @@ def cycle(
         screen: Quality control: what is used of an observation.
         spread: The treatment of each analysis, as of classical filters. To relax towards the
             background, a forecast with the same noise is drawn as well.
+        limit: The greatest ratio of the root mean square of what an analysis leaves of the
+            observations to what its spread and their error allow for it. An analysis that trusts
+            its past too far stays away from what is observed: the truth is lost.
         first: The number of the first cycle. To go on with a run, give the history before this
             cycle, the observations from it on, and a generator seeded as at the start of the run.
 
     Yields:
         The analyses of each cycle, with shape `(members, *prior.shape)`.
+
+    Raises:
+        FilterDiverged: Where the limit is passed; it keeps the analysis of the cycle before.
 
     Examples:
         A random walk with steps N(0, 1), of which the first two positions are seen exactly:
@@ -107,6 +116,7 @@ def cycle(
         monitor=monitor,
         screen=screen,
         spread=spread,
+        limit=limit,
         first=first,
     )
     next(session)
@@ -129,6 +139,7 @@ def assimilations(
     monitor: Monitor | None = None,
     screen: Screen | None = None,
     spread: Spread | None = None,
+    limit: float = math.inf,
     first: int = 0,
 ) -> Generator[Tensor | None, Observation | None, None]:
     """Return a generator that is sent observations and answers with analyses.
@@ -170,6 +181,9 @@ def assimilations(
 
         before = generator.clone_state()
         analysis = draw(observation, generator)
+        if observation is not None:
+            seen = analysis if transform is None else transform(analysis)
+            check_innovation(observation.operator(seen), observation, limit, k, past[-1])
         if spread is not None:
             relaxed = spread.rtps > 0 or spread.rtpp > 0
             background = draw(None, before.clone_state()) if relaxed else analysis

@@ -189,7 +189,8 @@ def describe(name: str, network: Network) -> str:
     quantity = "arctan(theta / 12.25 K)" if network.saturating else "theta"
     unit = "" if network.saturating else " K"
     where = "all points" if network.density == 1 else f"{100 * network.density:g} % of the points"
-    return f"{name}: {quantity} at {where}, error {network.std:g}{unit}"
+    shocks = f", shocks of {network.shock:g} K" if network.shock else ""
+    return f"{name}: {quantity} at {where}, error {network.std:g}{unit}{shocks}"
 
 
 def make_report(

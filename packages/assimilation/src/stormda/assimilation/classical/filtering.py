@@ -97,7 +97,7 @@ def run_filter(
         analysis = background
         if observation is not None:
             predicted = observation.operator(background)
-            _check_innovation(predicted, observation, limit, number, ensemble)
+            check_innovation(predicted, observation, limit, number, ensemble)
             analysis = update(background, predicted, observation)
             _check(analysis, number, ensemble, "analysis")
         yield Cycle(number, background, analysis)
@@ -112,9 +112,22 @@ def _check(states: Tensor, number: int, before: Tensor, what: str) -> None:
         )
 
 
-def _check_innovation(
+def check_innovation(
     predicted: Tensor, observation: Observation, limit: float, number: int, before: Tensor
 ) -> None:
+    """Refuse members whose predictions `(m, p)` are too far from what was observed.
+
+    Args:
+        predicted: The predicted observations.
+        observation: What was observed.
+        limit: The greatest ratio of the innovations' root mean square to what the members' spread
+            and the error of observation allow for it.
+        number: The number of the cycle, for the message.
+        before: The ensemble before that cycle, which the error keeps.
+
+    Raises:
+        FilterDiverged: Where the limit is passed.
+    """
     if not observation.y.numel():
         return
     innovation = observation.innovation(predicted.mean(0))

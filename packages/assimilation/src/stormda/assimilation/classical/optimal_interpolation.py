@@ -22,6 +22,9 @@ from stormda.assimilation.observation import Observation, Operator
 _HALVINGS = 10
 """The shortest step tried is a thousandth of Gauss and Newton's."""
 
+_SPARSE = 0.02
+"""Share of entries of a Jacobian below which a sparse product is the quicker one."""
+
 
 @dataclass(frozen=True, eq=False)
 class GaussianAnalysis:
@@ -75,13 +78,20 @@ def optimal_interpolation(
         jacobian, predicted = jacobian_of(observation.operator, x)
         spread = covariance @ jacobian.mT
         error = observation.error.apply(torch.eye(len(predicted)).to(background))
-        factor = torch.linalg.cholesky(jacobian @ spread + error)
+        factor = torch.linalg.cholesky(_product(jacobian, spread) + error)
         departure = observation.innovation(predicted) + jacobian @ (x - background).flatten()
         target = jacobian.mT @ torch.cholesky_solve(departure[:, None], factor)[:, 0]
         x, dual, _ = descend(background, covariance, observation, dual, target, misfit)
     gain = torch.linalg.solve_triangular(factor, spread.mT, upper=False)
     variance = covariance.diagonal() - gain.square().sum(0)
     return GaussianAnalysis(mean=x, variance=variance.reshape(background.shape))
+
+
+def _product(jacobian: Tensor, spread: Tensor) -> Tensor:
+    """Return `jacobian @ spread`, by the few entries that the Jacobian of point values has."""
+    if jacobian.count_nonzero() > _SPARSE * jacobian.numel():
+        return jacobian @ spread
+    return jacobian.to_sparse() @ spread
 
 
 def jacobian_of(operator: Operator, x: Tensor) -> tuple[Tensor, Tensor]:

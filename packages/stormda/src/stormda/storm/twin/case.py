@@ -2,7 +2,8 @@
 
 Two-boundary surface quasi-geostrophic turbulence, analysed every 12 hours. Each cycle has a new
 random network of points; an observation is y = H(theta) + N(0, std^2) with H the identity or the
-saturating arctan(theta / 12.25 K).
+saturating arctan(theta / 12.25 K). Where a network has shocks, the truth jumps now and then by
+white noise that no model knows of.
 
 Source: after Bao et al. (2025), Mon. Wea. Rev., arXiv:2404.00844, section 4.
 """
@@ -17,9 +18,16 @@ from torch import Tensor
 
 from stormda.assimilation import DiagonalError, Observation, Operator, arctan, compose, select
 from stormda.assimilation.systems import SQG
+from stormda.storm.streams import stream
 
 THETA_STD = 12.25
 """Climatological standard deviation of theta at 64 points a side [K]."""
+
+SHOCK_PERIOD = 10
+"""Cycles from one shock to the next, the first of them in the middle of that time."""
+
+_SHOCKS = 7
+"""What a stream of random numbers is for (`streams`): the shocks of a truth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +43,17 @@ class Network:
     saturating: bool
     """Whether arctan(theta / THETA_STD) [1] is observed, or theta [K]."""
 
+    shock: float = 0.0
+    """Standard deviation of the white noise by which the truth jumps at the end of every
+    `SHOCK_PERIOD`-th interval [K]; 0 for a truth that obeys the model."""
+
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:
             raise ValueError(f"density: expected a number in (0, 1], got {self.density}")
         if not self.std > 0:
             raise ValueError(f"std: expected a positive number, got {self.std}")
+        if not self.shock >= 0:
+            raise ValueError(f"shock: expected a number >= 0, got {self.shock}")
 
     def operator(self, index: Tensor) -> Operator:
         """Return H at the flat indices of the observed points."""
@@ -52,10 +66,12 @@ NETWORKS: MappingProxyType[str, Network] = MappingProxyType(
     {
         "arctan-sparse": Network(density=0.10, std=0.1, saturating=True),
         "arctan-sparser": Network(density=0.05, std=0.1, saturating=True),
+        "arctan-shocks": Network(density=0.5, std=0.1, saturating=True, shock=0.3 * THETA_STD),
         "linear-dense": Network(density=1.0, std=1.0, saturating=False),
+        "linear-sparse": Network(density=0.05, std=1.0, saturating=False),
     }
 )
-"""The networks of the demonstration by the names in its tables."""
+"""The networks by their names in the tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,15 +174,27 @@ def make_case(config: TwinConfig, model: SQG) -> Case:
     """
     generator = torch.Generator(model.device).manual_seed(config.seed)
     state = model.spin_up(1, days=config.spin_up_days, generator=generator)[0]
-    frames = [state]
-    for _ in range(config.cycles):
-        frames.append(model.forecast(frames[-1], hours=config.hours))
-    network = NETWORKS[config.network]
+    network, frames = NETWORKS[config.network], [state]
+    for cycle in range(config.cycles):
+        then = model.forecast(frames[-1], hours=config.hours)
+        frames.append(shocked(then, network, config.seed, cycle))
     observed = tuple(observe(x, network, generator) for x in frames[1:])
     noise = torch.randn(
         config.members, *state.shape, generator=generator, device=model.device, dtype=state.dtype
     )
     return Case(config, torch.stack(frames), observed, state + config.initial_error * noise)
+
+
+def shocked(x: Tensor, network: Network, seed: int, cycle: int) -> Tensor:
+    """Return a true state (2, rows, cols) [K] after the shock of its cycle, if it has one.
+
+    Source: the jumps of the last experiment of Bao et al. (2025), 30 % of the state with a chance
+    of one in ten; here they come regularly, and the truth goes on from where it jumped to.
+    """
+    if network.shock == 0 or cycle % SHOCK_PERIOD != SHOCK_PERIOD // 2:
+        return x
+    noise = torch.randn(x.shape, generator=stream(seed, _SHOCKS, cycle)).to(x)
+    return x + network.shock * noise
 
 
 def observe(x: Tensor, network: Network, generator: torch.Generator) -> Observed:

@@ -88,7 +88,7 @@ def load_tuned(source: Traversable | Path | None = None) -> dict[str, Tuned]:
 
     Examples:
         >>> sorted(load_tuned())
-        ['arctan-sparse', 'arctan-sparser', 'linear-dense']
+        ['arctan-shocks', 'arctan-sparse', 'arctan-sparser', 'linear-dense', 'linear-sparse']
     """
     source = source or files("stormda.storm.twin") / "tuned.toml"
     tables: dict[str, Any] = tomllib.loads(source.read_text("utf-8"))
