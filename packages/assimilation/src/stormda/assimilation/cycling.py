@@ -182,11 +182,33 @@ def assimilations(
         before = generator.clone_state()
         analysis = draw(observation, generator)
         if observation is not None:
-            seen = analysis if transform is None else transform(analysis)
-            check_innovation(observation.operator(seen), observation, limit, k, past[-1])
+            _check(analysis, observation, transform, limit, k, past[-1])
         if spread is not None:
-            relaxed = spread.rtps > 0 or spread.rtpp > 0
-            background = draw(None, before.clone_state()) if relaxed else analysis
-            analysis = spread(analysis, background, before)
+            analysis = _spread(spread, analysis, draw, before)
         past.append(analysis)
         k += 1
+
+
+def _check(
+    analysis: Tensor,
+    observation: Observation,
+    transform: Operator | None,
+    limit: float,
+    k: int,
+    before: Tensor,
+) -> None:
+    """Raise where an analysis stays away from what is observed."""
+    seen = analysis if transform is None else transform(analysis)
+    check_innovation(observation.operator(seen), observation, limit, k, before)
+
+
+def _spread(
+    spread: Spread,
+    analysis: Tensor,
+    draw: Callable[[Observation | None, torch.Generator], Tensor],
+    generator: torch.Generator,
+) -> Tensor:
+    """Return an analysis with its spread treated; a forecast has the noise of its analysis."""
+    relaxed = spread.rtps > 0 or spread.rtpp > 0
+    background = draw(None, generator.clone_state()) if relaxed else analysis
+    return spread(analysis, background, generator)

@@ -90,11 +90,7 @@ def pretrain(
     every source, with a prior that every other command takes. If it is interrupted, the same
     command goes on where it stopped, on any number of processes.
     """
-    given = [_parse_source(text) for text in sources]
-    if len({name for name, _, _ in given}) < len(given):
-        raise ValueError(
-            f"--source: expected distinct names, got {[name for name, _, _ in given]}"
-        )
+    given = _parse_sources(sources)
     start = multi_source({name: names for name, names, _ in given}, start=FILE_RECIPES[recipe])
     settings = _changed(start, assignments, shares)
     stores = {name: open_store(path) for name, _, path in given}
@@ -135,6 +131,15 @@ def _say(paths: Sequence[Path], *, done: bool, as_json: bool) -> None:
     if done:
         text = "\n".join(f"wrote {path}" for path in paths)
     result(text, {"complete": done, "priors": list(paths) if done else None}, as_json=as_json)
+
+
+def _parse_sources(texts: Sequence[str]) -> list[tuple[str, tuple[str, ...], str]]:
+    """Return name, variables and file of every source."""
+    given = [_parse_source(text) for text in texts]
+    names = [name for name, _, _ in given]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--source: expected distinct names, got {names}")
+    return given
 
 
 def _parse_source(text: str) -> tuple[str, tuple[str, ...], str]:
