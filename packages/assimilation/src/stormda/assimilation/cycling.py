@@ -181,8 +181,7 @@ def assimilations(
 
         before = generator.clone_state()
         analysis = draw(observation, generator)
-        if observation is not None:
-            _check(analysis, observation, transform, limit, k, past[-1])
+        _check(analysis, observation, transform, limit, k, past[-1])
         if spread is not None:
             analysis = _spread(spread, analysis, draw, before)
         past.append(analysis)
@@ -191,15 +190,16 @@ def assimilations(
 
 def _check(
     analysis: Tensor,
-    observation: Observation,
+    observation: Observation | None,
     transform: Operator | None,
     limit: float,
     k: int,
     before: Tensor,
 ) -> None:
     """Raise where an analysis stays away from what is observed."""
-    seen = analysis if transform is None else transform(analysis)
-    check_innovation(observation.operator(seen), observation, limit, k, before)
+    if observation is not None:
+        seen = analysis if transform is None else transform(analysis)
+        check_innovation(observation.operator(seen), observation, limit, k, before)
 
 
 def _spread(
