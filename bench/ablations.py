@@ -34,7 +34,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import torch
 from ablations_networks import NETWORKS, Workshop, beside_seams, judge, tile_borders
@@ -134,7 +134,7 @@ def settings_of_demo() -> FilterSettings:
 
 def standard_error(values: Sequence[float]) -> float:
     """Return the standard error of a mean."""
-    return stdev(values) / math.sqrt(len(values))
+    return torch.tensor(values).std().item() / math.sqrt(len(values))
 
 
 # ---- Guidance
