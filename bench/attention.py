@@ -105,7 +105,7 @@ def once(attend: Attend, tensors: list[Tensor], clock: Callable[[], float]) -> t
 
 def measure(heads: int, tokens: int, clock: Callable[[], float]) -> list[dict[str, object]]:
     """Return a row for each method at a number of tokens."""
-    turns = 9 if tokens <= 4096 else 5 if tokens <= 65536 else 3
+    turns = 9 if tokens <= 65536 else 7
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
         chosen = {
