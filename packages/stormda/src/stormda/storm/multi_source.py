@@ -7,8 +7,8 @@
     DIR/NAME/prior.safetensors    its result, a prior like any other
 
 A source is a data set with variables, a grid and a step of its own. All priors have one trunk
-(`shared_trunk`), which learns from every source in every step; what it has learned from years of
-one serves another of which there are weeks.
+(`shared_trunk`), which learns from every source in every step, so that years of one may serve
+another of which there are weeks.
 """
 
 from __future__ import annotations
