@@ -94,15 +94,18 @@ def draws(problem: Problem, cases: Cases) -> Iterator[tuple[str, Tensor]]:
 
 def row(x: Tensor, truth: Tensor, points: Tensor) -> dict[str, object]:
     """Return the statistics of the ranks at some points."""
-    counts = rank_histogram(x[..., points], truth[..., points])
+    return statistics_of(rank_histogram(x[..., points], truth[..., points]))
+
+
+def statistics_of(counts: Tensor) -> dict[str, object]:
+    """Return the statistics of ranks that were counted, tested in pairs."""
     shares = counts / counts.sum()
-    pairs = counts.reshape(-1, 2).sum(-1)
-    statistic, p_value = rank_test(pairs)
+    statistic, p_value = rank_test(counts.reshape(-1, 2).sum(-1))
     return {
         "ranks": int(counts.sum()),
         "chi_square": f"{statistic:.2f}",
         "p_value": f"{p_value:.4f}",
-        "mean_rank": f"{(shares * torch.arange(MEMBERS + 1)).sum().item():.2f}",
+        "mean_rank": f"{(shares * torch.arange(len(counts))).sum().item():.2f}",
         "outermost": f"{(shares[0] + shares[-1]).item():.3f}",
         "counts": " ".join(f"{c:g}" for c in counts.tolist()),
     }

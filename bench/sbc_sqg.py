@@ -26,9 +26,10 @@ from pathlib import Path
 
 import torch
 from ablations import Row, finished, write
+from sbc import statistics_of
 from torch import Tensor
 
-from stormda.assimilation import DiagonalError, Observation, rank_histogram, rank_test
+from stormda.assimilation import DiagonalError, Observation, rank_histogram
 from stormda.assimilation.systems import SQG, SQGConfig
 from stormda.storm.filtering import sample_present
 from stormda.storm.recipes import sqg
@@ -79,20 +80,6 @@ def draws(
         yield name, x, truth
 
 
-def row(counts: Tensor) -> Row:
-    """Return the statistics of ranks that were counted."""
-    shares = counts / counts.sum()
-    statistic, p_value = rank_test(counts.reshape(-1, 2).sum(-1))
-    return {
-        "ranks": int(counts.sum()),
-        "chi_square": f"{statistic:.2f}",
-        "p_value": f"{p_value:.4f}",
-        "mean_rank": f"{(shares * torch.arange(MEMBERS + 1)).sum().item():.2f}",
-        "outermost": f"{(shares[0] + shares[-1]).item():.3f}",
-        "counts": " ".join(f"{c:g}" for c in counts.tolist()),
-    }
-
-
 def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -115,7 +102,7 @@ def main() -> None:
                 counts[name, what] = counts.get((name, what), 0) + ranks
         if (case + 1) % 10 == 0 or case + 1 == arguments.cases:
             rows: list[Row] = [
-                {"draws": name, "what": what, "cases": case + 1} | row(found)
+                {"draws": name, "what": what, "cases": case + 1} | statistics_of(found)
                 for (name, what), found in sorted(counts.items(), reverse=True)
             ]
             write(PATH, [finished(one) for one in rows])

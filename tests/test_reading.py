@@ -20,7 +20,7 @@ PUBLIC = sorted(
 )
 
 LONG_FUNCTIONS = {
-    "assimilation/cycling.py:cycle": "fourteen arguments, each explained, and an example",
+    "assimilation/cycling.py:cycle": "fifteen arguments, each explained, and an example",
 }
 """Functions of more than 60 lines with their docstring, or of more than 48 without it."""
 
@@ -66,13 +66,13 @@ def lines_of(function: ast.FunctionDef) -> int:
 
 
 def test_functions_are_short() -> None:
-    lines, whole = {}, {}
-    for path, tree in TREES.items():
-        for node in functions(tree):
-            lines[name := f"{short(path)}:{node.name}"] = lines_of(node)
-            whole[name] = node.end_lineno - node.lineno + 1
-    assert median(lines.values()) <= 10
-    long = {name for name in lines if lines[name] > 48 or whole[name] > 60}
+    sizes = [  # a module may have several functions of one name
+        (f"{short(path)}:{node.name}", lines_of(node), node.end_lineno - node.lineno + 1)
+        for path, tree in TREES.items()
+        for node in functions(tree)
+    ]
+    assert median(lines for _, lines, _ in sizes) <= 10
+    long = {name for name, lines, whole in sizes if lines > 48 or whole > 60}
     assert long == set(LONG_FUNCTIONS), "shorten it, or say why not; drop what is short again"
 
 

@@ -154,23 +154,22 @@ class StormNetwork(nn.Module):
         self.history_tokens = Tokenizer(tokens)
         self.fields = Detokenizer(window)
         self.forecast = Detokenizer(window)
-        weight = torch.as_tensor(whole.weights, dtype=torch.float32)
-        cut = self.share.cut_tokens
-        self.register_buffer("features", cut(features), persistent=False)
-        self.register_buffer("weight", cut(weight / weight.mean()), persistent=False)
-        self.register_buffer("valid", valid)
-        here = None if valid is None else self.share.cut(valid)
-        self.register_buffer("here", here, persistent=False)
+        self._register_places(whole, features, valid)
         self.frame = nn.Parameter(0.02 * torch.randn(config.history + 1, config.width))
         self.level = ScalarEmbedding(len(config.variables), config.width)
         self.noise = ScalarEmbedding(1, config.width)
         self.clock = nn.Linear(CLOCK_FEATURES, config.width) if config.clock else None
+        self._add_blocks(config, whole, expected)
+        self._spread(mesh)
+
+    def _add_blocks(self, config: StormConfig, whole: Patching, shape: tuple[int, ...]) -> None:
+        """Make the encoder and the trunk, and what both need."""
         block = _block(config, whole)
         if math.prod(config.network_tiles) > 1:
             self.tiles = NetworkTiles(config, self.share, poles=block.poles)
             block = replace(block, periodic=(False, False), poles=False)
         around = neighbourhood(whole)
-        self.modes = ModeCovariance(config.modes, expected) if config.modes else None
+        self.modes = ModeCovariance(config.modes, shape) if config.modes else None
         inner = replace(block, temporal=False)
         self.keys = HistoryProjection(config.width, config.heads)
         self.encoder_modulation = SharedModulation(config.width)
@@ -179,7 +178,16 @@ class StormNetwork(nn.Module):
         )
         self.modulation = SharedModulation(config.width)
         self.trunk = nn.ModuleList(StormBlock(block, around=around) for _ in range(config.depth))
-        self._spread(mesh)
+
+    def _register_places(self, whole: Patching, features: Tensor, valid: Tensor | None) -> None:
+        """Keep what is known of every place, cut to this process's share."""
+        weight = torch.as_tensor(whole.weights, dtype=torch.float32)
+        cut = self.share.cut_tokens
+        self.register_buffer("features", cut(features), persistent=False)
+        self.register_buffer("weight", cut(weight / weight.mean()), persistent=False)
+        self.register_buffer("valid", valid)
+        here = None if valid is None else self.share.cut(valid)
+        self.register_buffer("here", here, persistent=False)
 
     def _spread(self, mesh: StartedMesh | None) -> None:
         """Let every block have its part of the field and of the heads."""
