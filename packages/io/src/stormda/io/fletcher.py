@@ -32,6 +32,9 @@ _ONES = np.ones(_SIDE, np.float32)
 _COUNTS = np.arange(_SIDE, 0, -1.0)
 """How often a word of a row counts in the second sum, before those of later rows."""
 
+_BEHIND = np.arange(_MOST - 1, -1, -1.0)
+"""How many rows are behind each of the last ones."""
+
 
 def fletcher32(data: NDArray[np.uint8]) -> int:
     """Return the checksum of bytes.
@@ -63,17 +66,15 @@ def fletcher32(data: NDArray[np.uint8]) -> int:
 
 def _sums(words: NDArray[np.uint16]) -> tuple[int, int]:
     """Return both sums of words, shape (rows, 256), in the machine's order of bytes."""
-    wide = _SCRATCH.words
-    along, down = np.empty(len(words), np.float32), np.zeros(_SIDE)
+    wide, along = _SCRATCH.words, np.empty(len(words))
+    down = np.zeros(_SIDE)
     for start in range(0, len(words), _ROWS):
         some = words[start : start + _ROWS]
         block = wide[: len(some)]
-        np.copyto(block, some)
-        np.matmul(block, _ONES, out=along[start : start + _ROWS])
-        down += _ONES[: len(some)] @ block
-    totals = along.astype(np.float64)
-    behind = np.arange(len(words) - 1, -1, -1.0)
-    return int(totals.sum()), _SIDE * int(behind @ totals) + int(_COUNTS @ down)
+        block[...] = some
+        along[start : start + _ROWS] = block.dot(_ONES)
+        down += _ONES[: len(some)].dot(block)
+    return int(down.sum()), _SIDE * int(_BEHIND[-len(words) :].dot(along)) + int(_COUNTS.dot(down))
 
 
 def _folded(total: int) -> int:

@@ -113,9 +113,9 @@ class _Pool:
         with self._lock:
             if self._process != os.getpid():  # what a parent opened is not ours to read
                 self._opened, self._process = OrderedDict(), os.getpid()
-            self._close_former(identity)
             known = self._opened.get(location)
             if known is None or known.identity != identity:
+                self._close_former(identity)
                 find, close = _open(location)
                 known = _Opened(identity, cache(find), close)  # a variable keeps its chunks
                 self._opened[location] = known
