@@ -133,7 +133,7 @@ METHODS: dict[str, Callable[[SphereCase, Equipment, Settings], Iterator[Analysis
 }
 
 GRIDS: dict[str, dict[str, list[float]]] = {
-    "storm": {"error_factor": [0.5, 0.6, 0.75], "cohesion": [0.0]},
+    "storm": {"error_factor": [0.5, 0.6, 0.75, 0.9, 1.1], "cohesion": [0.0]},
     "oi": {"damping": [0.0, 0.3, 0.5, 0.7], "scale": [0.7, 1.0, 1.4]},
     "letkf-storm": {"error_factor": [0.75], "radius_km": [4000], "rtps": [0.0, 0.15, 0.3, 0.6]},
     "letkf": {"radius_km": [4000, 6000], "rtps": [0.3, 0.6]},
@@ -148,6 +148,9 @@ TUNED: dict[str, Settings] = {
     "storm, nothing observed": {"error_factor": 0.75, "cohesion": 0.0},
 }
 """What it found."""
+
+TUNED_ON_CELLS: dict[str, Settings] = TUNED | {"storm": {"error_factor": 0.75, "cohesion": 0.0}}
+"""What it found on HEALPix."""
 
 
 @dataclass(frozen=True)
@@ -333,12 +336,13 @@ def evaluate(
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Return the rows of both tables, and print the first."""
     rows, tracks, lows = [], [], Lows(has.flow)
+    tuned = TUNED if has.on is None else TUNED_ON_CELLS
     for seed in seeds:
         config = SphereCaseConfig(cycles=cycles, discarded=cycles // 3, seed=seed)
         case, runs = has.case(config), {}
         for name in methods:
             began = time.perf_counter()
-            runs[name] = collect(list(METHODS[name](case, has, TUNED[name])))
+            runs[name] = collect(list(METHODS[name](case, has, tuned[name])))
             seconds = (time.perf_counter() - began) / cycles
             run, truth = runs[name].after(config.discarded), case.truth[1 + config.discarded :]
             about = {"seed": seed, "cycles": cycles, "method": name, "members": run.members}
