@@ -16,6 +16,11 @@ backward. `of_bound` is the share of the larger one; which that is depends on th
 package of that name, if it is installed (its keys are normalised by a softmax over the tokens).
 Ratios are between rows of one run.
 
+A method that makes large tensors pays for memory that is new each time, which the C library gives
+back to the system and asks for again. With MALLOC_MMAP_THRESHOLD_=8589934592 and
+MALLOC_TRIM_THRESHOLD_=34359738368 in the environment it keeps what it has, as other allocators do:
+such a run is in results/attention_heap.csv (`--name attention_heap`).
+
 Then the errors of every backend at the largest number of tokens, in bfloat16 against float64.
 Writes bench/results/NAME.csv and NAME_errors.csv with machine, versions and commit.
 """
