@@ -149,7 +149,10 @@ TUNED: dict[str, Settings] = {
 }
 """What it found."""
 
-TUNED_ON_CELLS: dict[str, Settings] = TUNED | {"storm": {"error_factor": 0.75, "cohesion": 0.0}}
+TUNED_ON_CELLS: dict[str, Settings] = TUNED | {
+    "storm": {"error_factor": 0.75, "cohesion": 0.0},
+    "oi": {"damping": 0.3, "scale": 1.0},
+}
 """What it found on HEALPix."""
 
 

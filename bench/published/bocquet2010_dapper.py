@@ -26,13 +26,16 @@ from experiment import RESULTS, write
 
 from stormda.assimilation import DiagonalError, Observation, select
 
-DAPPERS: dict[str, Any] = {
+OF_DAPPER: dict[str, Any] = {
     "EnKF-N N=8 xN=1.3": lambda: da.EnKF_N(N=8, rot=True, xN=1.3),
     "PF N=100": lambda: da.PartFilt(N=100, NER=0.2, reg=1.3),
     "PF N=800": lambda: da.PartFilt(N=800, NER=0.2, reg=0.8),
     "optimal PF N=800": lambda: da.OptPF(N=800, NER=0.2, reg=0.6, Qs=0.1),
 }
 """DAPPER's methods, with the settings of its own file."""
+
+LOST = 1.0
+"""An error above this is of a run that has lost the truth: that of an observation is 1.2."""
 
 
 def errors(truth: np.ndarray, seen: np.ndarray, seed: int) -> Iterator[tuple[str, str, Any]]:
@@ -46,13 +49,9 @@ def errors(truth: np.ndarray, seen: np.ndarray, seed: int) -> Iterator[tuple[str
             list(method.run(experiment, stream, torch.Generator().manual_seed(seed)))
         )
         yield method.name, "stormda", (means - true).square().mean(1).sqrt().numpy()
-        dappers = DAPPERS[method.name]()
-        dappers.assimilate(HMM, truth, seen)
-        yield method.name, "DAPPER", np.array(dappers.stats.err.rms.a, float)
-
-
-LOST = 1.0
-"""An error above this is of a run that has lost the truth: that of an observation is 1.2."""
+        theirs = OF_DAPPER[method.name]()
+        theirs.assimilate(HMM, truth, seen)
+        yield method.name, "DAPPER", np.array(theirs.stats.err.rms.a, float)
 
 
 def summary(found: Mapping[tuple[str, str], list[float]], seeds: str) -> list[dict[str, object]]:
