@@ -1,4 +1,6 @@
 import platform
+import re
+import sys
 from functools import partial
 
 import pytest
@@ -273,6 +275,36 @@ def test_threads_share_heads_and_tokens(monkeypatch, weighted):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)  # six shares of eight blocks
     for x, expected in zip(run(), alone, strict=True):
         assert relative(x, expected.double()) < 2e-3  # another order of sums, other roundings
+
+
+@compiled
+@pytest.mark.skipif(
+    sys.platform != "linux" or not torch.backends.openmp.is_available(),
+    reason="the threads of PyTorch are found on Linux, where it was built with OpenMP",
+)
+def test_threads_of_pytorch_and_own_ones_give_the_same(monkeypatch):
+    library, team = native.build(), native.team()
+    assert team is not None
+    inputs = [tokens(2, 1000, 32, seed=i).bfloat16().requires_grad_() for i in range(3)]
+    ybar = tokens(2, 1000, 32, seed=3).bfloat16()
+    monkeypatch.setattr("stormda.attention.native.SHARE", 150)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+
+    def run(threads):
+        library.stormda_use_team(threads)
+        y = linear_attention(*inputs, backend=NATIVE)
+        return [y, *torch.autograd.grad(y, inputs, ybar)]
+
+    try:
+        own = run(None)
+    finally:
+        library.stormda_use_team(team)
+    assert all(torch.equal(x, y) for x, y in zip(own, run(team), strict=True))
+
+
+def test_without_a_runtime_of_openmp_there_is_no_team(monkeypatch):
+    monkeypatch.setattr(native, "OPENMP", re.compile("no such library"))
+    assert native.team() is None
 
 
 @compiled

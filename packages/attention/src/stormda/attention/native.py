@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -41,6 +42,9 @@ SIZES = (32, 64, 128)
 KINDS = ("in portable loops", "on AVX-512", "on matrix units")
 """What multiplies, as the library numbers it."""
 
+OPENMP = re.compile(r"/lib(gomp|iomp5|omp)\b[^/]*$")
+"""A line of Linux's list of what a process has loaded that names a runtime of OpenMP."""
+
 SHARE = 4096
 """Tokens of a head that are worth a share of their own."""
 
@@ -64,7 +68,24 @@ def _library() -> ctypes.CDLL:
         _compile(compiler, target)
     library = ctypes.CDLL(str(target))
     library.stormda_kind()  # asks Linux for the matrix units, once a process
+    library.stormda_use_team(team())
     return library
+
+
+def team() -> Any:  # noqa: ANN401
+    """Return the function that starts the threads PyTorch works on, or None if there is none.
+
+    It is `GOMP_parallel`, which the OpenMP runtimes of GCC, Intel and LLVM all have.
+    """
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    paths = {line.split(maxsplit=5)[-1] for line in lines if OPENMP.search(line)}
+    own = str(Path(torch.__file__).parent)
+    for path in sorted(paths, key=lambda path: (not path.startswith(own), path)):
+        runtime = ctypes.CDLL(path)
+        if hasattr(runtime, "GOMP_parallel"):
+            return runtime.GOMP_parallel
+    return None
 
 
 def _compiler() -> str | None:

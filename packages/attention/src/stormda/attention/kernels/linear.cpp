@@ -47,6 +47,9 @@ int stormda_kind() {
 #endif
 }
 
+// Tell which threads to work on: the function `GOMP_parallel` of a runtime, or null for own ones.
+void stormda_use_team(Team of) { team = of; }
+
 // out (heads, d d + d + d): S, z and s of k, v (heads, n, d); w (heads, n) or null.
 void stormda_sums(const bf16* k, const bf16* v, const float* w, float* out, Index heads, Index n,
                   Index d, bool relu, Index threads, Index shares) {

@@ -50,6 +50,25 @@ struct Part {
     Index head, first, last, share;
 };
 
+// Calls a function in every thread of a team, the caller among them: `GOMP_parallel` of PyTorch's
+// OpenMP. After an operation of PyTorch its threads keep a processor busy for a while, waiting for
+// the next one; threads of our own would have to share it with them. Null where there is none.
+using Team = void (*)(void (*)(void*), void*, unsigned, unsigned);
+Team team = nullptr;
+
+// Call `run` in so many threads.
+template <class Run>
+void together(Index threads, Run& run) {
+    if (threads > 1 && team) {
+        team([](void* it) { (*static_cast<Run*>(it))(); }, &run, unsigned(threads), 0);
+        return;
+    }
+    std::vector<std::thread> others;
+    for (Index i = 1; i < threads; i++) others.emplace_back([&run] { run(); });
+    run();
+    for (auto& other : others) other.join();
+}
+
 // Call `work` on every part of the tokens, over threads; each has a `Units` of its own.
 template <class Units, class Work>
 void spread(const Size& size, const Work& work) {
@@ -63,10 +82,7 @@ void spread(const Size& size, const Work& work) {
                       std::min(size.n, blocks * (share + 1) / size.shares * BLOCK), share});
         }
     };
-    std::vector<std::thread> others;
-    for (Index i = 1; i < std::min(size.threads, parts); i++) others.emplace_back(run);
-    run();
-    for (auto& other : others) other.join();
+    together(std::min(size.threads, parts), run);
 }
 
 // Add the shares of each head up: from (heads, shares, count) to (heads, count).
