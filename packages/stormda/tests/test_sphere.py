@@ -15,7 +15,7 @@ from stormda.storm.config import StormConfig
 from stormda.storm.filtering import FilterSettings
 from stormda.storm.recipes import RECIPES, SphereRecipe, sphere
 from stormda.storm.sphere.case import SphereCase, SphereCaseConfig, make_sphere_case
-from stormda.storm.sphere.cells import OnCells
+from stormda.storm.sphere.cells import OnCells, normalization_on
 from stormda.storm.sphere.covariance import persistence_covariance
 from stormda.storm.sphere.flow import VARIABLES, FlowConfig, GlobalFlow
 from stormda.storm.sphere.methods import (
@@ -27,6 +27,7 @@ from stormda.storm.sphere.methods import (
     one_stage,
 )
 from stormda.storm.sphere.training import (
+    archive_modes,
     archive_of,
     fit_archive,
     interpolation_of,
@@ -43,7 +44,7 @@ FLOW = GlobalFlow(
 )
 RECIPE = SphereRecipe(
     network=StormConfig(
-        variables=VARIABLES, width=16, heads=2, encoder_depth=1, depth=1, patch=(4, 4)
+        variables=VARIABLES, width=16, heads=2, encoder_depth=1, depth=1, patch=(4, 4), modes=20
     ),
     flow=FLOW.config,
     archive=replace(sphere().archive, runs=4, together=4, spin_up_days=1, days=3),
@@ -213,6 +214,28 @@ def test_what_is_far_from_every_observation_stays_as_it_was(case: SphereCase) ->
 def test_impossible_experiments_are_refused(changes: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         SphereCaseConfig(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [None, "healpix8"])
+def test_modes_do_not_know_longitude_or_hemisphere(archive: Archive, name: str | None) -> None:
+    """What they leave of a field turned about the axis or mirrored is as large as of the field."""
+    on = interpolation_of(replace(RECIPE, grid=name))
+    n = fit_archive(archive)
+    n = n if on is None else normalization_on(on, n)
+    modes = archive_modes(archive, n, on, count=60, seed=1)
+    basis = modes.basis.flatten(1)
+    torch.testing.assert_close(basis @ basis.mT, torch.eye(60), rtol=0, atol=1e-4)
+    assert bool((modes.climate[:-1].diff() <= 1e-3 * modes.climate[0]).all())
+
+    def left(fields: Tensor) -> float:
+        z = n.to_z(fields if on is None else on(fields)) / n.increment
+        rest = modes.weigh(z, torch.cat([torch.zeros(60), torch.ones(1)]).expand(len(z), -1))
+        return float(rest.square().mean() / z.square().mean())
+
+    x = archive.truth[:, -1]
+    assert left(x) < 0.2
+    for moved in (x.roll(5, -1), mirrored(x)):
+        assert left(moved) == pytest.approx(left(x), rel=0.5)
 
 
 def test_an_archive_of_other_settings_is_refused(archive: Archive, folder: Path) -> None:

@@ -67,7 +67,7 @@ class SphereRecipe:
 
     network: StormConfig = field(
         default_factory=lambda: StormConfig(
-            variables=VARIABLES, width=96, heads=4, encoder_depth=4, depth=2
+            variables=VARIABLES, width=96, heads=4, encoder_depth=4, depth=2, modes=500
         )
     )
     """The network."""
@@ -89,7 +89,7 @@ class SphereRecipe:
     """The simulation that samples are drawn from; errors in m s-1 of balanced wind."""
 
     errors: PastErrors = field(
-        default_factory=lambda: PastErrors(factor=(0.1, 1.3), amplitude=(0.002, 0.08))
+        default_factory=lambda: PastErrors(factor=(0.1, 1.3), amplitude=(0.002, 0.4))
     )
     """How wrong the past of a sample is; amplitudes in standard deviations."""
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stormda.grid import grid
+from stormda.storm.modes import Modes, fit_modes
 from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Storm
@@ -19,9 +20,16 @@ from stormda.storm.provenance import provenance
 from stormda.storm.recipes import SphereRecipe
 from stormda.storm.sphere.cells import OnCells, SamplesOnCells
 from stormda.storm.sphere.flow import GlobalFlow
+from stormda.storm.streams import stream
 from stormda.storm.training import Progress, Trainer
 from stormda.storm.twin.archive import Archive, kept_archive, make_archive
 from stormda.storm.twin.samples import ArchivedSamples
+
+FRAMES_PER_MODE = 8
+"""From how many frames, for each of them, modes are found."""
+
+_MODES = 3
+"""What a stream of the training is for (`streams`): its modes."""
 
 
 def interpolation_of(recipe: SphereRecipe) -> OnCells | None:
@@ -65,9 +73,29 @@ def move_on_sphere(fields: Tensor, g: torch.Generator) -> Tensor:
     return torch.where(other, mirrored(fields), fields)
 
 
-def as_it_is(noise: Tensor) -> Tensor:
-    """Return the noise: fresh errors beside those of the shadows are white."""
-    return noise
+def archive_modes(
+    archive: Archive, normalization: Normalization, on: OnCells | None, *, count: int, seed: int
+) -> Modes:
+    """Return the leading modes of an archive, of frames that were moved as samples are.
+
+    The climate knows neither longitude nor hemisphere, so neither do the modes.
+
+    Args:
+        archive: Truths.
+        normalization: Of the fields that the modes are of.
+        on: What takes the fields to their cells, where those are not the grid of the archive.
+        count: How many.
+        seed: Of the choice of frames and of their moves.
+    """
+    g = stream(seed, _MODES)
+    config, number = archive.config, FRAMES_PER_MODE * count
+    run = torch.randint(config.runs, (number,), generator=g)
+    frame = config.stride * torch.randint(config.steps, (number,), generator=g)
+    steps = [archive.truth[run, frame], archive.truth[run, frame + config.stride]]
+    fields = move_on_sphere(torch.stack(steps, 1), g)
+    before, now = normalization.to_z(fields if on is None else on(fields)).unbind(1)
+    increment = normalization.increment
+    return fit_modes(now, (now - before) / increment, increment, count)
 
 
 def train_sphere(
@@ -100,7 +128,6 @@ def train_sphere(
         history=recipe.network.history,
         seed=recipe.training.seed,
         move=move_on_sphere,
-        colour=as_it_is,
         unit=normalization.std,
     )
     on = interpolation_of(recipe)
@@ -108,6 +135,10 @@ def train_sphere(
     network = StormNetwork(
         recipe.network, GlobalFlow(recipe.flow).grid if on is None else on.target
     )
+    if network.modes is not None:
+        count, seed = recipe.network.modes, recipe.training.seed
+        known = archive_modes(archive, source.normalization, on, count=count, seed=seed)
+        network.modes.set(known)
     metadata = {"recipe": asdict(recipe)}
     trainer = Trainer(network, source, recipe.training, directory=directory, metadata=metadata)
     trainer.resume()
