@@ -7,7 +7,6 @@ state before is Gaussian, the present is not: it is whatever the learned model m
 
 `one_stage` draws each member's past state given what is observed *at present*, through the model,
 and the present is what the model makes of it: one step of sampling, no forecast that is corrected.
-The past is one interval ago, or several: further back it is nearer to Gaussian.
 
 A network for the shape of the departures, trained on a few hundred pasts, did no better on truths
 that were held out, and is left out.
@@ -97,24 +96,19 @@ def one_stage(twin: Twin, model: Model, settings: Mapping[str, float]) -> Iterat
     guidance = mmps(
         tolerance=1e-2, max_iterations=15, linearizations=int(settings["linearizations"])
     )
-    longest = int(settings["window"])
     x = twin.start[:members].float()
-    for number, seen in enumerate(twin.observations, 1):
-        window = min(number, longest)
+    for seen in twin.observations:
         x = spread(x, x)
         prior = Prior.of(x, settings["radius"])
         noise = prior.departure(x)
         x = assimilate(
             prior,
-            Observation(seen.y.float(), compose(*window * [model.along], seen.operator), seen.error),
+            Observation(seen.y.float(), compose(model.along, seen.operator), seen.error),
             members=members,
             generator=g,
             guidance=guidance,
             sampler=lambda denoise, _, z=noise: SAMPLER(denoise, lambda step: z),
             transform=prior.to_state,
         )
-        states = [prior.to_state(x)]
-        for _ in range(window):
-            states.append(model(states[-1]))
-        yield states[-1]
-        x = states[window == longest]
+        x = model(prior.to_state(x))
+        yield x

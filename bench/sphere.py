@@ -133,9 +133,13 @@ METHODS: dict[str, Callable[[SphereCase, Equipment, Settings], Iterator[Analysis
 }
 
 GRIDS: dict[str, dict[str, list[float]]] = {
-    "storm": {"error_factor": [0.5, 0.6, 0.75, 0.9, 1.1], "cohesion": [0.0]},
+    "storm": {"error_factor": [0.6, 0.8, 1.0], "cohesion": [0.1, 0.2]},
     "oi": {"damping": [0.0, 0.3, 0.5, 0.7], "scale": [0.7, 1.0, 1.4]},
-    "letkf-storm": {"error_factor": [0.75], "radius_km": [4000], "rtps": [0.0, 0.15, 0.3, 0.6]},
+    "letkf-storm": {
+        "error_factor": [0.5, 0.75, 1.0],
+        "radius_km": [4000],
+        "rtps": [0.0, 0.15, 0.3, 0.6],
+    },
     "letkf": {"radius_km": [4000, 6000], "rtps": [0.3, 0.6]},
 }
 """What the tuner tries."""

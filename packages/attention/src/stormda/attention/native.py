@@ -42,7 +42,7 @@ SIZES = (32, 64, 128)
 KINDS = ("in portable loops", "on AVX-512", "on matrix units")
 """What multiplies, as the library numbers it."""
 
-OPENMP = re.compile(r"/lib(gomp|iomp5|omp)\b[^/]*$")
+OPENMP = re.compile(r"/lib(gomp|iomp5|omp)\b[^/ ]*$")
 """A line of Linux's list of what a process has loaded that names a runtime of OpenMP."""
 
 SHARE = 4096

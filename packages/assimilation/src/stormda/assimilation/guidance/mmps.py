@@ -18,7 +18,6 @@ from torch import Tensor
 from stormda.assimilation.denoiser import Denoiser, linearize
 from stormda.assimilation.guidance.base import Guided, Linearized, linearize_operator
 from stormda.assimilation.guidance.cg import Solution, conjugate_gradients
-from stormda.assimilation.guidance.line_search import Estimate, downhill
 from stormda.assimilation.guidance.solve import Solver, solve_innovation
 from stormda.assimilation.observation import Observation, Operator
 
@@ -58,9 +57,8 @@ class mmps:
 
     linearizations: int = 1
     """How often the operator is linearised at one noise level: first at the prior's mean, then at
-    the posterior's as far as it is known (Gauss and Newton's iteration, with steps that are halved
-    where they overshoot). More than one helps where the operator is strongly nonlinear over the
-    prior's spread, as a model run is."""
+    the posterior's as far as it is known (Gauss and Newton's iteration). More than one
+    helps where the operator is strongly nonlinear over the prior's spread, as a model run is."""
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
@@ -91,28 +89,16 @@ class mmps:
     ) -> Guided:
         """Return the posterior mean; the diagnostics are `residual` and `iterations`."""
         x_hat, vjp = linearize(denoiser, x, sigma, context or {})
-        guided = Estimate(x_hat, torch.zeros_like(x_hat))
-
-        def cost(at: Estimate, predicted: Tensor | None = None) -> Tensor:
-            if predicted is None:
-                state = at.x if transform is None else transform(at.x)
-                predicted = observation.operator(state).detach()
-            of_prior = (at.pull * (at.x - x_hat)).flatten(1).sum(1) / 2
-            return of_prior - observation.log_likelihood(predicted)
-
+        guided = x_hat
         for turn in range(self.linearizations):
-            operator = linearize_operator(observation.operator, guided.x, transform)
+            operator = linearize_operator(observation.operator, guided, transform)
             expected = operator.predicted
             if turn > 0:
-                expected = expected + operator.tangent(x_hat - guided.x)
+                expected = expected + operator.tangent(x_hat - guided)
             solution = self._solve(observation, expected, operator, vjp, sigma)
-            pull = operator.adjoint(solution.v)
-            step = Estimate(torch.addcmul(x_hat, vjp(pull), sigma**2), pull)
-            if self.linearizations > 1:
-                step = downhill(guided, step, cost, cost(guided, operator.predicted))
-            guided = step
+            guided = torch.addcmul(x_hat, vjp(operator.adjoint(solution.v)), sigma**2)
         diagnostics = {"residual": solution.residual, "iterations": solution.iterations}
-        return Guided(x_hat=guided.x, diagnostics=diagnostics)
+        return Guided(x_hat=guided, diagnostics=diagnostics)
 
     def _solve(
         self,
