@@ -14,8 +14,8 @@ of their climatological standard deviations. `seam` is the error in the columns 
 the seam over that of the rest, `polar` that beyond 83 degrees, the rows at the poles, over that of
 the rest, both of `all`. Interpolation and the LETKF with the true model work on the grid of the
 model, also where the case is on cells (there the table has seeds 211-214). Writes
-results/sphere.csv or sphere_healpix.csv, and results/sphere_low.csv: the deepest low of each truth,
-followed in the analyses and in STORM's forecasts from the same start without observations.
+results/sphere.csv or sphere_healpix.csv, and results/sphere_low.csv: the deepest low of each
+truth, followed in the analyses and in STORM's forecasts from the same start without observations.
 """
 
 from __future__ import annotations
