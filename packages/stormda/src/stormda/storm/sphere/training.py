@@ -86,6 +86,12 @@ def archive_modes(
         on: What takes the fields to their cells, where those are not the grid of the archive.
         count: How many.
         seed: Of the choice of frames and of their moves.
+
+    Returns:
+        Modes in units of the normalised increment, with fields (3, *grid.shape).
+
+    Raises:
+        ValueError: Where there are not more cells with fields than modes.
     """
     g = stream(seed, _MODES)
     config, number = archive.config, FRAMES_PER_MODE * count
