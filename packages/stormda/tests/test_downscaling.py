@@ -131,7 +131,9 @@ def gaussian_prior(blocks: Coarsening) -> tuple[Storm, torch.Tensor]:
     variance = torch.cat([torch.linspace(3.0, 0.5, 20), torch.tensor([0.1])])
     one = torch.ones(1, 1, 1)
     assert network.modes is not None
-    network.modes.set(Modes(basis.reshape(20, 1, 8, 12), variance, variance, one))
+    network.modes.set(
+        Modes(climate=variance, own=variance, scale=one, basis=basis.reshape(20, 1, 8, 12))
+    )
     network.eval().requires_grad_(False)
     covariance = 0.1 * torch.eye(96) + basis.mT @ (basis * (variance[:20, None] - 0.1))
     record = {"settings": {"coarsening": 4, "season": False}, "variables": {"t2m": "K"}}

@@ -26,7 +26,7 @@ def some_modes(count: int = 5, shape: tuple[int, ...] = SHAPE) -> Modes:
     climate = torch.linspace(9, 1, count + 1, dtype=torch.float64)
     own = torch.linspace(3, 0.5, count + 1, dtype=torch.float64)
     scale = torch.tensor([0.5, 0.2], dtype=torch.float64)[: shape[0], None, None]
-    return Modes(orthonormal(count, shape), climate, own, scale)
+    return Modes(climate=climate, own=own, scale=scale, basis=orthonormal(count, shape))
 
 
 def covariance(modes: Modes) -> ModeCovariance:

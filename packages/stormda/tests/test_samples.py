@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from stormda.assimilation.systems import SQG, SQGConfig
+from stormda.storm.config import StormConfig
+from stormda.storm.prior import Storm
+from stormda.storm.recipes import SqgRecipe
+from stormda.storm.training_config import TrainingConfig
 from stormda.storm.twin.archive import Archive, ArchiveConfig, make_archive, simulate_group
+from stormda.storm.twin.archive_modes import archive_modes
 from stormda.storm.twin.samples import ArchivedSamples, PastErrors, move_on_plane
-from stormda.storm.twin.training import sqg_normalization
+from stormda.storm.twin.training import sqg_normalization, train_sqg
 
 MODEL = SQG(SQGConfig(points=16))
 CONFIG = ArchiveConfig(runs=4, together=2, spin_up_days=1, days=2.5)
@@ -82,6 +88,46 @@ def test_symmetries_move_past_and_target_alike(archive: Archive) -> None:
     last, target = moved[:, 1], moved[:, 2]
     assert not torch.equal(last, archive.truth[:, 1])
     torch.testing.assert_close(MODEL.forecast(last, hours=3), target, atol=1e-3, rtol=0)
+
+
+def test_modes_are_those_of_moved_frames(archive: Archive) -> None:
+    """Along x the climate is the same everywhere: so are the modes of a flow that is not."""
+    n = sqg_normalization()
+    network = StormConfig(variables=("theta_lower", "theta_upper"), modes=40)
+    modes = archive_modes(archive, n, network, seed=1)
+
+    def left(fields: Tensor) -> float:
+        z = n.to_z(fields) / n.increment
+        rest = modes.weigh(z, torch.cat([torch.zeros(40), torch.ones(1)]).expand(len(z), -1))
+        return float(rest.square().mean() / z.square().mean())
+
+    x = archive.truth[:, -1]
+    assert left(x) < 0.2
+    assert left(x.roll(5, -1)) == pytest.approx(left(x), rel=0.5)
+    assert left(torch.randn(x.shape, generator=torch.Generator().manual_seed(0))) > 0.8
+
+
+def test_the_recipe_trains_from_modes_and_can_be_read_back(tmp_path: Path) -> None:
+    recipe = SqgRecipe(
+        network=StormConfig(
+            variables=("theta_lower", "theta_upper"),
+            width=16,
+            heads=2,
+            encoder_depth=1,
+            depth=1,
+            modes=12,
+        ),
+        archive=CONFIG,
+        model=MODEL.config,
+        training=TrainingConfig(steps=2, batch=2, warmup=1, seed=3),
+    )
+    trained = train_sqg(recipe, tmp_path)
+    assert trained is not None
+    back = Storm.load(tmp_path / "prior.safetensors")
+    assert back.network.modes is not None
+    basis = back.network.modes.basis.flatten(1)
+    torch.testing.assert_close(basis @ basis.mT, torch.eye(12), rtol=0, atol=1e-2)
+    assert (tmp_path / "climatology.safetensors").is_file()
 
 
 def test_errors() -> None:

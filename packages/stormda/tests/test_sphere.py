@@ -13,6 +13,7 @@ from stormda.assimilation.systems import ShallowWaterConfig
 from stormda.grid import grid
 from stormda.storm.config import StormConfig
 from stormda.storm.filtering import FilterSettings
+from stormda.storm.modes import Modes
 from stormda.storm.recipes import RECIPES, SphereRecipe, sphere
 from stormda.storm.sphere.case import SphereCase, SphereCaseConfig, make_sphere_case
 from stormda.storm.sphere.cells import OnCells, normalization_on
@@ -27,7 +28,6 @@ from stormda.storm.sphere.methods import (
     one_stage,
 )
 from stormda.storm.sphere.training import (
-    archive_modes,
     archive_of,
     fit_archive,
     interpolation_of,
@@ -37,6 +37,7 @@ from stormda.storm.sphere.training import (
 )
 from stormda.storm.training_config import TrainingConfig
 from stormda.storm.twin.archive import Archive, ArchiveConfig
+from stormda.storm.twin.archive_modes import archive_modes
 from stormda.storm.twin.ensemble_filter import EnsembleSettings
 
 FLOW = GlobalFlow(
@@ -222,7 +223,9 @@ def test_modes_do_not_know_longitude_or_hemisphere(archive: Archive, name: str |
     on = interpolation_of(replace(RECIPE, grid=name))
     n = fit_archive(archive)
     n = n if on is None else normalization_on(on, n)
-    modes = archive_modes(archive, n, on, count=60, seed=1)
+    network = replace(RECIPE.network, modes=60)
+    modes = archive_modes(archive, n, network, seed=1, move=move_on_sphere, on=on)
+    assert isinstance(modes, Modes)
     basis = modes.basis.flatten(1)
     torch.testing.assert_close(basis @ basis.mT, torch.eye(60), rtol=0, atol=1e-4)
     assert bool((modes.climate[:-1].diff() <= 1e-3 * modes.climate[0]).all())

@@ -81,6 +81,10 @@ class StormConfig:
     """Empirical modes whose covariance the denoiser starts from (`modes`); 0 for none, where
     frames are many or cells too many."""
 
+    waves: bool = False
+    """Whether the denoiser starts from the spectra of plane waves (`plane_waves`), and what the
+    blocks return is scaled in each of them; on a doubly periodic plane, without modes."""
+
     def __post_init__(self) -> None:
         if not self.variables or len(set(self.variables)) != len(self.variables):
             raise ValueError(f"variables: expected distinct names, got {self.variables}")
@@ -89,6 +93,8 @@ class StormConfig:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.modes < 0:
             raise ValueError(f"modes: expected a number that is not negative, got {self.modes}")
+        if self.waves and self.modes:
+            raise ValueError(f"modes: expected 0 with waves=True, got {self.modes}")
         if self.width % self.heads:
             raise ValueError(f"heads: expected a divisor of width={self.width}, got {self.heads}")
 

@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stormda.storm.config import StormConfig
+from stormda.storm.covariance import fit_directions
 from stormda.storm.disturbance import HistoryError, persistent_noise
 from stormda.storm.frames import Frames, Indices, Times, clock_features, span
-from stormda.storm.modes import Modes, fit_modes, resampled
+from stormda.storm.modes import Directions, resampled
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import Batch
 from stormda.storm.streams import stream
@@ -184,7 +186,7 @@ class FileHistories:
         *,
         targets: int = 1,
         error: HistoryError | None,
-        modes: Modes | None = None,
+        modes: Directions | None = None,
         superposition: Superposition | None = None,
         step_hours: float,
         clock: bool,
@@ -246,18 +248,18 @@ class FileHistories:
         fresh = persistent_noise(tuple(history.shape), generator).to(self.device)
         return resampled(history, self.modes, noise, fresh) * known, self.modes.level(noise)
 
-    def fit_modes(self, count: int) -> Modes:
-        """Return the leading modes of the frames, superposed with each other (see `modes`)."""
+    def fit_modes(self, network: StormConfig) -> Directions:
+        """Return the modes or waves of the frames, superposed with each other (see `modes`)."""
         generator = stream(self.seed, MODES)
-        repeats = -(-max(4 * count, 1000) // len(self.targets))
+        repeats = -(-max(4 * network.modes, 1000) // len(self.targets))
         z, known = self._superposed(self.targets.repeat(repeats), torch.arange(1), generator)
         now, before = self.targets, self.targets - 1
         change = (self.z[now] - self.z[before]) / self.normalization.increment
-        return fit_modes(
+        return fit_directions(
+            network,
             (z * known)[:, 0],
             change * (self.valid[now] & self.valid[before]),
             self.normalization.increment,
-            count,
         )
 
     def _superposed(

@@ -23,7 +23,9 @@ https://arxiv.org/abs/2206.00364, with a covariance for the variance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -34,58 +36,61 @@ HALVINGS = 60
 """Halvings of the interval in which the noise of a level is sought: to rounding in float32."""
 
 
+SMALLEST = 1e-6
+"""No variance is less, in units of the normalised increment."""
+
+
 @dataclass(frozen=True, eq=False)
-class Modes:
-    """Empirical modes and their variances, in units of the normalised increment.
+class Directions(ABC):
+    """Orthogonal directions in which fields vary, in units of the normalised increment.
 
     Args:
-        basis: Orthonormal fields, (modes, variables, rows, cols).
-        climate: Variance c of the fields along each mode, and last that along any direction beside
-            them, (modes + 1,).
+        climate: Variance c of the fields along each direction, (directions,).
         own: Variance q of the increments, likewise.
         scale: Size of an increment in standard deviations, (variables, 1, 1).
     """
 
-    basis: Tensor
     climate: Tensor
     own: Tensor
     scale: Tensor
 
-    def to(self, device: torch.device | str) -> Modes:
-        """Return the modes on another device."""
-        return Modes(
-            **{field.name: getattr(self, field.name).to(device) for field in fields(self)}
-        )
+    def to(self, device: torch.device | str) -> Self:
+        """Return the directions on another device."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{k: x.to(device) for k, x in held.items() if torch.is_tensor(x)})
 
     @property
+    @abstractmethod
     def share(self) -> Tensor:
-        """Return how much of a variance along each mode is each variable's, per cell.
+        """Return how much of a variance along each direction is each variable's, per cell.
 
-        The mean over the cells of a variable that exist, (modes + 1, variables).
+        The mean over the cells of a variable that exist, (directions, variables).
         """
-        cells = self.exists.flatten(1).sum(1).clamp_min(1)
-        along = self.basis.square().flatten(2).sum(2)
-        return torch.cat([along, cells[None] - along.sum(0, keepdim=True)]) / cells
 
     @property
+    @abstractmethod
     def exists(self) -> Tensor:
         """Return where the fields exist at all, bool (variables, rows, cols)."""
-        return self.basis.square().sum(0) > 0
 
+    @abstractmethod
     def weigh(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Multiply each mode of a field by a weight.
+        """Multiply a field by a weight along each direction.
 
         Args:
             x: Fields, (batch, variables, rows, cols).
-            weights: (batch, modes + 1).
+            weights: (batch, directions).
         """
-        basis = self.basis.flatten(1)
-        flat, beside = x.flatten(1), weights[:, -1:]
-        weighed = beside * flat + ((weights[:, :-1] - beside) * (flat @ basis.mT)) @ basis
-        return weighed.reshape(x.shape)
+
+    @abstractmethod
+    def pointwise(self, variance: Tensor) -> Tensor:
+        """Return the variance of fields at every point, (batch, channels, rows, cols).
+
+        Args:
+            variance: Along each direction, (batch, frames, directions).
+        """
 
     def correlation(self, noise: Tensor) -> Tensor:
-        """Return rho_i of analyses that observed with error variances r, (batch, modes + 1)."""
+        """Return rho_i of analyses that observed with error variances r, (batch, directions)."""
         return self.climate / (self.climate + noise[:, None])
 
     def level(self, noise: Tensor) -> Tensor:
@@ -119,6 +124,42 @@ class Modes:
             small = (r[:, None] * self.correlation(r)) @ share < wanted
             low, high = torch.where(small, middle, low), torch.where(small, high, middle)
         return torch.where(wanted > 0, ((low + high) / 2).exp(), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Modes(Directions):
+    """Empirical modes and their variances; the last direction is any one beside the modes.
+
+    Args:
+        basis: Orthonormal fields, (modes, variables, rows, cols).
+    """
+
+    basis: Tensor
+
+    @property
+    def share(self) -> Tensor:
+        """Return how much of a variance along each mode is each variable's, per cell."""
+        cells = self.exists.flatten(1).sum(1).clamp_min(1)
+        along = self.basis.square().flatten(2).sum(2)
+        return torch.cat([along, cells[None] - along.sum(0, keepdim=True)]) / cells
+
+    @property
+    def exists(self) -> Tensor:
+        """Return where the fields exist at all, bool (variables, rows, cols)."""
+        return self.basis.square().sum(0) > 0
+
+    def weigh(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Multiply each mode of a field by a weight, (batch, modes + 1)."""
+        basis = self.basis.flatten(1)
+        flat, beside = x.flatten(1), weights[:, -1:]
+        weighed = beside * flat + ((weights[:, :-1] - beside) * (flat @ basis.mT)) @ basis
+        return weighed.reshape(x.shape)
+
+    def pointwise(self, variance: Tensor) -> Tensor:
+        """Return the variance of fields at every point, (batch, channels, rows, cols)."""
+        along, beside = variance[..., :-1], variance[..., -1:]
+        local = (along - beside) @ self.basis.square().flatten(1) + beside
+        return local.reshape(len(variance), -1, *self.basis.shape[2:])
 
 
 def fit_modes(z: Tensor, increments: Tensor, scale: Tensor, count: int) -> Modes:
@@ -162,10 +203,10 @@ def _variances(x: Tensor, basis: Tensor) -> Tensor:
     along = (x @ basis.mT).square().mean(0)
     size = (basis.square().sum(0) > 0).sum()
     beside = (x.square().sum(1).mean() - along.sum()) / (size - len(basis)).clamp_min(1)
-    return torch.cat([along, beside[None]]).clamp_min(1e-6).float()
+    return torch.cat([along, beside[None]]).clamp_min(SMALLEST).float()
 
 
-def resampled(history: Tensor, modes: Modes, noise: Tensor, fresh: Tensor) -> Tensor:
+def resampled(history: Tensor, modes: Directions, noise: Tensor, fresh: Tensor) -> Tensor:
     """Return what analyses that observed with error variances r may have taken a history for.
 
     Args:
@@ -186,85 +227,75 @@ def resampled(history: Tensor, modes: Modes, noise: Tensor, fresh: Tensor) -> Te
     return torch.stack(frames, 1)
 
 
-class ModeCovariance(nn.Module):
-    """The covariance of departures along modes, with variances that can be fitted.
+class LearnedCovariance(nn.Module, ABC):
+    """The covariance of departures along directions, with variances that can be fitted.
 
     Args:
-        count: How many modes.
-        shape: (variables, rows, cols), or (variables, cells) where the grid is a list.
-
-    Examples:
-        >>> covariance = ModeCovariance(2, (1, 4, 4))
-        >>> basis, one = torch.eye(2, 16).reshape(2, 1, 4, 4), torch.ones(3)
-        >>> covariance.set(Modes(basis, one, one, torch.ones(1, 1, 1)))
-        >>> variance = covariance.variance(covariance.known(torch.zeros(1, 1)))
-        >>> d = torch.ones(1, 1, 4, 4)
-        >>> bool((covariance.denoise(d, torch.ones(1), variance) == 0.5).all())
-        True
-        >>> covariance.variance(covariance.known(torch.zeros(1, 1)), frames=4).shape
-        torch.Size([1, 4, 3])
+        count: How many directions.
+        unit: Shape of the scale of an increment, (variables, 1, ...).
     """
 
-    basis: Tensor
     climate: Tensor
     own: Tensor
     unit: Tensor
 
-    def __init__(self, count: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, count: int, unit: tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("basis", torch.zeros(count, *shape))
-        self.register_buffer("climate", torch.ones(count + 1))
-        self.register_buffer("own", torch.ones(count + 1))
-        self.register_buffer("unit", torch.ones(shape[0], *[1] * (len(shape) - 1)))
-        self.log_climate = nn.Parameter(torch.zeros(count + 1))
+        self.register_buffer("climate", torch.ones(count))
+        self.register_buffer("own", torch.ones(count))
+        self.register_buffer("unit", torch.ones(unit))
+        self.log_climate = nn.Parameter(torch.zeros(count))
         """What is learned beside the start, as a logarithm: of the history's errors."""
-        self.log_own = nn.Parameter(torch.zeros(count + 1))
+        self.log_own = nn.Parameter(torch.zeros(count))
         """The same of the increments."""
 
-    def set(self, modes: Modes) -> None:
-        """Start from some modes."""
-        self.basis.copy_(modes.basis)
-        self.climate.copy_(modes.climate)
-        self.own.copy_(modes.own)
-        self.unit.copy_(modes.scale)
-
     @property
-    def modes(self) -> Modes:
+    @abstractmethod
+    def directions(self) -> Directions:
         """Return what it started from."""
-        return Modes(self.basis, self.climate, self.own, self.unit)
+
+    def set(self, directions: Directions) -> None:
+        """Start from some directions."""
+        for field in fields(directions):
+            value = getattr(directions, field.name)
+            if torch.is_tensor(value):
+                name = "unit" if field.name == "scale" else field.name
+                getattr(self, name).copy_(value)
 
     def known(self, level: Tensor) -> Tensor:
         """Return rho_i for errors of a history in standard deviations, (batch, variables)."""
-        modes = self.modes
-        return modes.correlation(modes.noise(level))
+        directions = self.directions
+        return directions.correlation(directions.noise(level))
 
     def variance(self, rho: Tensor, frames: int = 1) -> Tensor:
-        """Return l_i of every mode and of a direction beside them, (batch, frames, modes + 1).
+        """Return l_i of every direction, (batch, frames, directions).
 
         Only the first increment of a window has to mend the past; the others vary as they do.
         """
         unknown = self.climate * self.log_climate.exp() * (1 - rho.square())
         own = self.own * self.log_own.exp()
-        return torch.stack([own + unknown] + [own.expand_as(unknown)] * (frames - 1), 1)
+        return _window(own + unknown, own, frames)
+
+    def increments(self, rho: Tensor, frames: int = 1) -> Tensor:
+        """Return the variance of the increments themselves, from which l_i starts, likewise."""
+        return _window(self.own + self.climate * (1 - rho.square()), self.own, frames)
 
     def reversion(self, z: Tensor, rho: Tensor) -> Tensor:
-        """Return the increment that takes every mode of a frame to its share of the truth.
+        """Return the increment that takes a frame to its share of the truth in every direction.
 
         Args:
             z: The newest frame, normalised, (batch, variables, rows, cols).
             rho: From `known`.
         """
-        return self.modes.weigh(z / self.unit, rho - 1)
+        return self.directions.weigh(z / self.unit, rho - 1)
 
     def size(self, variance: Tensor) -> Tensor:
         """Return the typical size of a departure at a point, (batch,)."""
-        return (variance @ self.modes.share.mean(1)).mean(1).sqrt()
+        return (variance @ self.directions.share.mean(1)).mean(1).sqrt()
 
     def pointwise(self, variance: Tensor) -> Tensor:
         """Return the variance of a departure at every point, (batch, channels, rows, cols)."""
-        along, beside = variance[..., :-1], variance[..., -1:]
-        local = (along - beside) @ self.basis.square().flatten(1) + beside
-        return local.reshape(len(variance), -1, *self.basis.shape[2:])
+        return self.directions.pointwise(variance)
 
     def denoise(self, d: Tensor, sigma: Tensor, variance: Tensor) -> Tensor:
         """Return C (C + sigma^2)^-1 d.
@@ -274,6 +305,50 @@ class ModeCovariance(nn.Module):
             sigma: Noise levels, (batch,).
             variance: From `variance`.
         """
-        gain = variance / (variance + sigma[:, None, None].square())
-        frames = frames_of(d, self.basis.shape[1]).flatten(0, 1)
-        return self.modes.weigh(frames, gain.flatten(0, 1)).reshape(d.shape)
+        return self.weigh(d, variance / (variance + sigma[:, None, None].square()))
+
+    def weigh(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Multiply every frame by a weight along each direction.
+
+        Args:
+            x: Fields, (batch, channels, rows, cols).
+            weights: (batch, frames, directions).
+        """
+        frames = frames_of(x, len(self.unit)).flatten(0, 1)
+        return self.directions.weigh(frames, weights.flatten(0, 1)).reshape(x.shape)
+
+
+def _window(first: Tensor, later: Tensor, frames: int) -> Tensor:
+    """Return variances (batch, frames, directions) of a first frame and of those after it."""
+    return torch.stack([first] + [later.expand_as(first)] * (frames - 1), 1)
+
+
+class ModeCovariance(LearnedCovariance):
+    """The covariance of departures along empirical modes and beside them.
+
+    Args:
+        count: How many modes.
+        shape: (variables, rows, cols), or (variables, cells) where the grid is a list.
+
+    Examples:
+        >>> covariance = ModeCovariance(2, (1, 4, 4))
+        >>> basis, one = torch.eye(2, 16).reshape(2, 1, 4, 4), torch.ones(3)
+        >>> covariance.set(Modes(one, one, torch.ones(1, 1, 1), basis))
+        >>> variance = covariance.variance(covariance.known(torch.zeros(1, 1)))
+        >>> d = torch.ones(1, 1, 4, 4)
+        >>> bool((covariance.denoise(d, torch.ones(1), variance) == 0.5).all())
+        True
+        >>> covariance.variance(covariance.known(torch.zeros(1, 1)), frames=4).shape
+        torch.Size([1, 4, 3])
+    """
+
+    basis: Tensor
+
+    def __init__(self, count: int, shape: tuple[int, ...]) -> None:
+        super().__init__(count + 1, (shape[0], *[1] * (len(shape) - 1)))
+        self.register_buffer("basis", torch.zeros(count, *shape))
+
+    @property
+    def directions(self) -> Modes:
+        """Return what it started from."""
+        return Modes(self.climate, self.own, self.unit, self.basis)

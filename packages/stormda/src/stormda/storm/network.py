@@ -43,16 +43,16 @@ from stormda.attention import (
     HistoryProjection,
     SharedModulation,
     StormBlock,
-    noise_embedding,
 )
 from stormda.grid import Grid, Patching, grid_features
 from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig
 from stormda.parallel import Communicator, SelfComm, StartedMesh
 from stormda.storm.config import StormConfig
+from stormda.storm.covariance import covariance_of
 from stormda.storm.field_share import FieldShare
 from stormda.storm.heads_cut import cut_block, cut_history
-from stormda.storm.modes import ModeCovariance
 from stormda.storm.network_tiles import NetworkTiles
+from stormda.storm.scalar_embedding import ScalarEmbedding
 from stormda.storm.token_layout import has_poles, neighbourhood, rows_and_columns
 from stormda.storm.window import frames_of
 
@@ -169,7 +169,7 @@ class StormNetwork(nn.Module):
             self.tiles = NetworkTiles(config, self.share, poles=block.poles)
             block = replace(block, periodic=(False, False), poles=False)
         around = neighbourhood(whole)
-        self.modes = ModeCovariance(config.modes, shape) if config.modes else None
+        self.modes = covariance_of(config, whole.grid)
         inner = replace(block, temporal=False)
         self.keys = HistoryProjection(config.width, config.heads)
         self.encoder_modulation = SharedModulation(config.width)
@@ -247,6 +247,10 @@ class StormNetwork(nn.Module):
             return Encoded(keys_and_values, condition, forecast, size, None)
         rho = self.modes.known(level)
         variance = self.modes.variance(rho, self.config.targets)
+        if self.config.waves:
+            forecast = self._along(
+                forecast, self.modes.increments(rho, self.config.targets).sqrt()
+            )
         newest = self.share.joined(history[:, -1])
         forecast[:, : newest.shape[1]] += self.share.cut(self.modes.reversion(newest, rho))
         size = self.modes.size(variance).detach()
@@ -261,11 +265,29 @@ class StormNetwork(nn.Module):
             past: From `encode`.
         """
         sigma = sigma.to(d.dtype).expand(d.shape[0])
-        scale, size = beside(sigma, d), beside(past.size, d)
-        total = torch.sqrt(size**2 + scale**2)
-        residual = self.residual(d / total, torch.log(sigma), past)
-        estimate = self._gaussian(d, sigma, past) + scale * size / total * residual
+        if self.config.waves:
+            correction = self._correction_along(d, sigma, past)
+        else:
+            scale, size = beside(sigma, d), beside(past.size, d)
+            total = torch.sqrt(size**2 + scale**2)
+            residual = self.residual(d / total, torch.log(sigma), past)
+            correction = scale * size / total * residual
+        estimate = self._gaussian(d, sigma, past) + correction
         return estimate if self.here is None else estimate * self._where_known()
+
+    def _correction_along(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
+        """Return what the trunk adds to the Gaussian's estimate, with scales of every wave."""
+        assert past.variance is not None
+        own, noise = past.variance.detach(), sigma[:, None, None].square()
+        white = self._along(d, (own + noise).rsqrt())
+        residual = self.residual(white, torch.log(sigma), past)
+        return self._along(residual, (own * noise / (own + noise)).sqrt())
+
+    def _along(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Multiply fields by weights (batch, frames, modes) along the modes, not in bfloat16."""
+        assert self.modes is not None
+        with torch.autocast(x.device.type, enabled=False):
+            return self.share.cut(self.modes.weigh(self.share.joined(x), weights))
 
     def _gaussian(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return the expected departure, were departures Gaussian."""
@@ -355,23 +377,6 @@ def _block(config: StormConfig, whole: Patching) -> BlockConfig:
         periodic=whole.grid.periodic,
         poles=has_poles(whole),
     )
-
-
-class ScalarEmbedding(nn.Module):
-    """Fourier features of a few numbers, through a small perceptron."""
-
-    def __init__(self, numbers: int, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.mlp = nn.Sequential(
-            nn.Linear(numbers * width, width), nn.SiLU(), nn.Linear(width, width)
-        )
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Embed (batch, numbers) as (batch, width)."""
-        features = noise_embedding(values, self.width)
-        embedded: Tensor = self.mlp(rearrange(features, "b v d -> b (v d)"))
-        return embedded
 
 
 def beside(numbers: Tensor, fields: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ class FileRecipe:
         wants = {
             "coarsening": self.coarsening > 1,
             "network.modes": self.network.modes > 0,
+            "network.waves": self.network.waves,
             "superposition.share": self.superposition.share > 0,
         }
         if self.streamed and any(wants.values()):

@@ -1,4 +1,4 @@
-"""Fit a prior: AdamW, warm-up and cool-down, an exponential moving average, exact resumption.
+"""Fit a prior: warm-up and cool-down, an exponential moving average, exact resumption.
 
 Everything random in step k is a function of (seed, k), drawn for the global batch and then shared
 out, so that a run that was killed, or that runs on another mesh of ranks, sees the same numbers:
@@ -42,6 +42,7 @@ from stormda.parallel import (
 )
 from stormda.storm.network import StormNetwork
 from stormda.storm.objective import AnySource, Batch, denoising_loss, own_part
+from stormda.storm.optimizer import optimizer_of
 from stormda.storm.shared_trunk import SharedTrunk, Task, tasks_of
 from stormda.storm.streams import stream
 from stormda.storm.training_config import TrainingConfig
@@ -115,13 +116,7 @@ class Trainer:
             network.compile_blocks()
         shard_network(network, self.mesh)
         self.parameters: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=config.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=config.weight_decay,
-            fused=self.device.type == "cuda",
-        )
+        self.optimizer = optimizer_of(self.parameters, config, self.mesh)
         self.weight = self.tasks[0].weight
         self.average = [local_of(p).detach().clone() for p in self.parameters]
         self.step = 0

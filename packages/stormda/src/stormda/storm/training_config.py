@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from stormda.storm.objective import NoiseLevels
 
@@ -28,7 +29,11 @@ class TrainingConfig:
     """Share of the steps, at the end, over which the rate falls to zero; constant before."""
 
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Share of the rate by which weights shrink, at every step."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon for matrices and AdamW for the rest (`optimizer`), which learns from fewer
+    samples where no rank has parts of matrices."""
 
     clip: float = 1.0
     """Largest norm of the gradient."""

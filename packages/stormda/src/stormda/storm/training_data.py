@@ -22,7 +22,7 @@ from stormda.storm.field_share import FieldShare
 from stormda.storm.files import FileHistories, fit_normalization
 from stormda.storm.frames import Frames, Indices, Times, grid_of, read_frames, usual_step
 from stormda.storm.level_fields import units_of
-from stormda.storm.modes import Modes
+from stormda.storm.modes import Directions
 from stormda.storm.real_recipes import FileRecipe
 from stormda.storm.streamed import OwnFrames, StreamedHistories, fit_streamed
 from stormda.storm.superposition import Superposition
@@ -43,7 +43,7 @@ class TrainingData:
     step_hours: float
     units: tuple[str, ...]
 
-    modes: Modes | None = None
+    modes: Directions | None = None
     """What the fields of the training period vary along, where the recipe has modes."""
 
 
@@ -76,9 +76,9 @@ def load_training_data(
     make = _pairs if recipe.coarsening > 1 else _histories
     source = make(recipe, frames, mask, step_hours, device)
     modes = None
-    if recipe.network.modes:
+    if recipe.network.modes or recipe.network.waves:
         exact = source(frames, exact=True, superposition=recipe.superposition)
-        modes = exact.fit_modes(recipe.network.modes)
+        modes = exact.fit_modes(recipe.network)
     held_back = None
     if recipe.split.validation_hours:
         chosen = recipe.split.validation(everything.times)
@@ -150,7 +150,7 @@ class _Source(Protocol):
         *,
         exact: bool = False,
         superposition: Superposition | None = None,
-        modes: Modes | None = None,
+        modes: Directions | None = None,
     ) -> FileHistories: ...
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stormda.storm.config import StormConfig
+from stormda.storm.covariance import fit_directions
 from stormda.storm.downscaling.coarsening import Coarsening
 from stormda.storm.downscaling.liveliness import liveliness
 from stormda.storm.files import (
@@ -20,7 +22,7 @@ from stormda.storm.files import (
     scaled,
 )
 from stormda.storm.frames import Frames
-from stormda.storm.modes import Modes, fit_modes
+from stormda.storm.modes import Directions
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import Batch
 from stormda.storm.streams import stream
@@ -86,7 +88,7 @@ class CoarsePairs(FileHistories):
         normalization: Normalization,
         *,
         superposition: Superposition | None = None,
-        modes: Modes | None = None,
+        modes: Directions | None = None,
         relative: bool = False,
         clock: bool,
         season: bool,
@@ -125,10 +127,10 @@ class CoarsePairs(FileHistories):
             z = liveliness(coarse, self.coarsening).relative(z) * known[:, 0]
         return z, known[:, 0]
 
-    def fit_modes(self, count: int) -> Modes:
-        """Return the leading modes of what coarse means leave unknown."""
-        repeats = -(-max(4 * count, 1000) // len(self.targets))
+    def fit_modes(self, network: StormConfig) -> Directions:
+        """Return the modes or waves of what coarse means leave unknown."""
+        repeats = -(-max(4 * network.modes, 1000) // len(self.targets))
         z, known = self._fields(self.targets.repeat(repeats), stream(self.seed, MODES))
         rest = (z - self.coarsening.smooth(z)) * known
         scale = self.normalization.increment
-        return fit_modes(rest, rest / scale, scale, count)
+        return fit_directions(network, rest, rest / scale, scale)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from stormda.grid import grid
-from stormda.storm.modes import Modes, fit_modes
 from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Storm
@@ -20,16 +19,10 @@ from stormda.storm.provenance import provenance
 from stormda.storm.recipes import SphereRecipe
 from stormda.storm.sphere.cells import OnCells, SamplesOnCells
 from stormda.storm.sphere.flow import GlobalFlow
-from stormda.storm.streams import stream
 from stormda.storm.training import Progress, Trainer
 from stormda.storm.twin.archive import Archive, kept_archive, make_archive
+from stormda.storm.twin.archive_modes import archive_modes
 from stormda.storm.twin.samples import ArchivedSamples
-
-FRAMES_PER_MODE = 8
-"""From how many frames, for each of them, modes are found."""
-
-_MODES = 3
-"""What a stream of the training is for (`streams`): its modes."""
 
 
 def interpolation_of(recipe: SphereRecipe) -> OnCells | None:
@@ -73,37 +66,6 @@ def move_on_sphere(fields: Tensor, g: torch.Generator) -> Tensor:
     return torch.where(other, mirrored(fields), fields)
 
 
-def archive_modes(
-    archive: Archive, normalization: Normalization, on: OnCells | None, *, count: int, seed: int
-) -> Modes:
-    """Return the leading modes of an archive, of frames that were moved as samples are.
-
-    The climate knows neither longitude nor hemisphere, so neither do the modes.
-
-    Args:
-        archive: Truths.
-        normalization: Of the fields that the modes are of.
-        on: What takes the fields to their cells, where those are not the grid of the archive.
-        count: How many.
-        seed: Of the choice of frames and of their moves.
-
-    Returns:
-        Modes in units of the normalised increment, with fields (3, *grid.shape).
-
-    Raises:
-        ValueError: Where there are not more cells with fields than modes.
-    """
-    g = stream(seed, _MODES)
-    config, number = archive.config, FRAMES_PER_MODE * count
-    run = torch.randint(config.runs, (number,), generator=g)
-    frame = config.stride * torch.randint(config.steps, (number,), generator=g)
-    steps = [archive.truth[run, frame], archive.truth[run, frame + config.stride]]
-    fields = move_on_sphere(torch.stack(steps, 1), g)
-    before, now = normalization.to_z(fields if on is None else on(fields)).unbind(1)
-    increment = normalization.increment
-    return fit_modes(now, (now - before) / increment, increment, count)
-
-
 def train_sphere(
     recipe: SphereRecipe,
     directory: Path,
@@ -142,8 +104,14 @@ def train_sphere(
         recipe.network, GlobalFlow(recipe.flow).grid if on is None else on.target
     )
     if network.modes is not None:
-        count, seed = recipe.network.modes, recipe.training.seed
-        known = archive_modes(archive, source.normalization, on, count=count, seed=seed)
+        known = archive_modes(
+            archive,
+            source.normalization,
+            recipe.network,
+            seed=recipe.training.seed,
+            move=move_on_sphere,
+            on=on,
+        )
         network.modes.set(known)
     metadata = {"recipe": asdict(recipe)}
     trainer = Trainer(network, source, recipe.training, directory=directory, metadata=metadata)

@@ -20,6 +20,7 @@ from stormda.storm.provenance import provenance
 from stormda.storm.recipes import SqgRecipe
 from stormda.storm.training import Progress, Trainer
 from stormda.storm.twin.archive import Archive, kept_archive, make_archive
+from stormda.storm.twin.archive_modes import archive_modes
 from stormda.storm.twin.case import THETA_STD
 from stormda.storm.twin.climatology import Climatology
 from stormda.storm.twin.samples import ArchivedSamples
@@ -75,6 +76,14 @@ def train_sqg(
         history=recipe.network.history,
         seed=recipe.training.seed,
     )
+    if network.modes is not None:
+        known = archive_modes(
+            archive,
+            source.normalization,
+            recipe.network,
+            seed=recipe.training.seed,
+        )
+        network.modes.set(known)
     trainer = Trainer(
         network,
         source,

@@ -1,0 +1,63 @@
+"""The modes of an archive: what a simulated flow varies along, whatever symmetry moves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stormda.storm.config import StormConfig
+from stormda.storm.covariance import fit_directions
+from stormda.storm.modes import Directions
+from stormda.storm.normalization import Normalization
+from stormda.storm.streams import stream
+from stormda.storm.twin.archive import Archive
+from stormda.storm.twin.samples import Move, move_on_plane
+
+FRAMES_PER_MODE = 8
+"""From how many frames, for each of them, modes are found."""
+
+WAVES = 200
+"""From as many frames as so many modes, waves are."""
+
+_MODES = 3
+"""What a stream of the training is for (`streams`): its modes."""
+
+
+def archive_modes(
+    archive: Archive,
+    normalization: Normalization,
+    network: StormConfig,
+    *,
+    seed: int,
+    move: Move = move_on_plane,
+    on: Callable[[Tensor], Tensor] | None = None,
+) -> Directions:
+    """Return the modes or waves of an archive, of frames that were moved as samples are.
+
+    What the climate does not know, such as longitude, the modes do not know either.
+
+    Args:
+        archive: Truths.
+        normalization: Of the fields that the modes are of.
+        network: What has to start from them.
+        seed: Of the choice of frames and of their moves.
+        move: The symmetries of the flow; by default those of the periodic plane.
+        on: What takes the fields to their cells, where those are not the grid of the archive.
+
+    Returns:
+        Directions in units of the normalised increment, for fields (variables, *grid.shape).
+
+    Raises:
+        ValueError: Where there are not more cells with fields than modes.
+    """
+    g = stream(seed, _MODES)
+    config, number = archive.config, FRAMES_PER_MODE * (network.modes or WAVES)
+    run = torch.randint(config.runs, (number,), generator=g)
+    frame = config.stride * torch.randint(config.steps, (number,), generator=g)
+    steps = [archive.truth[run, frame], archive.truth[run, frame + config.stride]]
+    fields = move(torch.stack(steps, 1), g)
+    before, now = normalization.to_z(fields if on is None else on(fields)).unbind(1)
+    increment = normalization.increment
+    return fit_directions(network, now, (now - before) / increment, increment)
