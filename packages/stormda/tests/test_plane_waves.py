@@ -187,6 +187,13 @@ def test_waves_need_a_doubly_periodic_plane(grid: PlaneGrid) -> None:
         StormNetwork(config, grid)
 
 
+def test_waves_need_fields_everywhere() -> None:
+    valid = torch.ones(2, 8, 12, dtype=torch.bool)
+    valid[0, 0, 0] = False
+    with pytest.raises(ValueError, match=r"^waves: expected fields in every cell, got cells with"):
+        StormNetwork(CONFIG, PLANE, valid=valid)
+
+
 def test_modes_and_waves_exclude_each_other() -> None:
     with pytest.raises(ValueError, match=r"^modes: expected 0 with waves=True, got 5$"):
         replace(CONFIG, modes=5)

@@ -36,7 +36,9 @@ from stormda.storm import (
     TrainingConfig,
 )
 from stormda.storm.filtering import FilterSettings, sample_present
+from stormda.storm.modes import ModeCovariance
 from stormda.storm.objective import Batch
+from stormda.storm.plane_waves import WaveCovariance
 from stormda.storm.shared_trunk import SharedTrunk
 from stormda.storm.training import AVERAGE
 from stormda.storm.training_mesh import fill_whole, take_up
@@ -95,6 +97,7 @@ CASES = [
     Case("full", replace(CONFIG, mixer="full"), GLOBE),
     Case("modes", replace(CONFIG, modes=3), PLANE),
     Case("windows", replace(CONFIG, targets=2, modes=3), PLANE, land=True),
+    Case("waves", replace(CONFIG, waves=True, targets=2), PLANE),
 ]
 STORM = replace(CONFIG, mixer="full", network_tiles=(2, 4), network_halo=(1, 2))
 STORM_CASES = [
@@ -151,8 +154,10 @@ def network(case: Case, mesh: StartedMesh | None = None) -> StormNetwork:
     torch.manual_seed(1)
     valid = land(case.grid) if case.land else None
     made = StormNetwork(case.config, case.grid, valid=valid, mesh=mesh).double()
-    if made.modes is not None:
-        g = torch.Generator().manual_seed(3)
+    g = torch.Generator().manual_seed(3)
+    if isinstance(made.modes, WaveCovariance):
+        made.modes.climate.copy_(torch.rand(made.modes.climate.shape, generator=g) + 0.5)
+    elif isinstance(made.modes, ModeCovariance):
         basis = torch.randn(3, made.modes.basis[0].numel(), generator=g, dtype=torch.float64)
         basis = torch.linalg.qr(basis.T).Q.T.reshape(made.modes.basis.shape)
         made.modes.basis.copy_(basis)

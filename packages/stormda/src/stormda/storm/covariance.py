@@ -10,15 +10,19 @@ from stormda.storm.modes import Directions, LearnedCovariance, ModeCovariance, f
 from stormda.storm.plane_waves import WaveCovariance, fit_plane_waves
 
 
-def covariance_of(config: StormConfig, grid: Grid) -> LearnedCovariance | None:
+def covariance_of(
+    config: StormConfig, grid: Grid, *, everywhere: bool = True
+) -> LearnedCovariance | None:
     """Return the covariance that a network starts from; None where it is one number.
 
     Args:
         config: Of the network.
         grid: Where the fields live.
+        everywhere: Whether they exist in every cell of it.
 
     Raises:
-        ValueError: If plane waves are asked for where the grid is no doubly periodic plane.
+        ValueError: If plane waves are asked for where the grid is no doubly periodic plane, or has
+            cells without fields.
 
     Examples:
         >>> plane = PlaneGrid((8, 8), spacing_m=(1e5, 1e5), periodic=(True, True))
@@ -31,6 +35,8 @@ def covariance_of(config: StormConfig, grid: Grid) -> LearnedCovariance | None:
         return ModeCovariance(config.modes, (variables, *grid.shape)) if config.modes else None
     if not isinstance(grid, PlaneGrid) or grid.periodic != (True, True):
         raise ValueError(f"waves: expected a doubly periodic plane, got {grid}")
+    if not everywhere:
+        raise ValueError("waves: expected fields in every cell, got cells without (modes can)")
     rows, cols = grid.shape
     return WaveCovariance((variables, rows, cols))
 

@@ -169,7 +169,7 @@ class StormNetwork(nn.Module):
             self.tiles = NetworkTiles(config, self.share, poles=block.poles)
             block = replace(block, periodic=(False, False), poles=False)
         around = neighbourhood(whole)
-        self.modes = covariance_of(config, whole.grid)
+        self.modes = covariance_of(config, whole.grid, everywhere=self.valid is None)
         inner = replace(block, temporal=False)
         self.keys = HistoryProjection(config.width, config.heads)
         self.encoder_modulation = SharedModulation(config.width)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from stormda.grid import grid
-from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
@@ -21,7 +20,7 @@ from stormda.storm.sphere.cells import OnCells, SamplesOnCells
 from stormda.storm.sphere.flow import GlobalFlow
 from stormda.storm.training import Progress, Trainer
 from stormda.storm.twin.archive import Archive, kept_archive, make_archive
-from stormda.storm.twin.archive_modes import archive_modes
+from stormda.storm.twin.archive_modes import starting_network
 from stormda.storm.twin.samples import ArchivedSamples
 
 
@@ -87,7 +86,6 @@ def train_sphere(
         The prior, or None where `interrupted` stopped the run.
     """
     archive = archive_of(recipe, directory)
-    torch.manual_seed(recipe.training.seed)
     normalization = fit_archive(archive)
     samples = ArchivedSamples(
         archive,
@@ -100,19 +98,10 @@ def train_sphere(
     )
     on = interpolation_of(recipe)
     source = samples if on is None else SamplesOnCells(samples, on)
-    network = StormNetwork(
-        recipe.network, GlobalFlow(recipe.flow).grid if on is None else on.target
+    cells = GlobalFlow(recipe.flow).grid if on is None else on.target
+    network = starting_network(
+        recipe, cells, archive, source.normalization, move=move_on_sphere, on=on
     )
-    if network.modes is not None:
-        known = archive_modes(
-            archive,
-            source.normalization,
-            recipe.network,
-            seed=recipe.training.seed,
-            move=move_on_sphere,
-            on=on,
-        )
-        network.modes.set(known)
     metadata = {"recipe": asdict(recipe)}
     trainer = Trainer(network, source, recipe.training, directory=directory, metadata=metadata)
     trainer.resume()

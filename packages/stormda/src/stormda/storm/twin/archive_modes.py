@@ -1,4 +1,4 @@
-"""The modes of an archive: what a simulated flow varies along, whatever symmetry moves it."""
+"""The start of a training on an archive: what a flow varies along, whatever symmetry moves it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from stormda.grid import Grid
 from stormda.storm.config import StormConfig
 from stormda.storm.covariance import fit_directions
 from stormda.storm.modes import Directions
+from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
+from stormda.storm.recipes import SphereRecipe, SqgRecipe
 from stormda.storm.streams import stream
 from stormda.storm.twin.archive import Archive
 from stormda.storm.twin.samples import Move, move_on_plane
@@ -61,3 +64,31 @@ def archive_modes(
     before, now = normalization.to_z(fields if on is None else on(fields)).unbind(1)
     increment = normalization.increment
     return fit_directions(network, now, (now - before) / increment, increment)
+
+
+def starting_network(
+    recipe: SqgRecipe | SphereRecipe,
+    grid: Grid,
+    archive: Archive,
+    normalization: Normalization,
+    *,
+    move: Move = move_on_plane,
+    on: Callable[[Tensor], Tensor] | None = None,
+) -> StormNetwork:
+    """Return the network that a training on an archive starts from.
+
+    Args:
+        recipe: The settings, with the seed of the weights.
+        grid: Where the fields live.
+        archive: Truths.
+        normalization: Of the fields.
+        move: The symmetries of the flow.
+        on: What takes the fields to their cells, where those are not the grid of the archive.
+    """
+    seed = recipe.training.seed
+    torch.manual_seed(seed)
+    network = StormNetwork(recipe.network, grid)
+    if network.modes is not None:
+        known = archive_modes(archive, normalization, recipe.network, seed=seed, move=move, on=on)
+        network.modes.set(known)
+    return network

@@ -13,14 +13,13 @@ import torch
 from stormda.assimilation.systems import SQG
 from stormda.grid import PlaneGrid
 from stormda.parallel import StartedMesh
-from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.recipes import SqgRecipe
 from stormda.storm.training import Progress, Trainer
 from stormda.storm.twin.archive import Archive, kept_archive, make_archive
-from stormda.storm.twin.archive_modes import archive_modes
+from stormda.storm.twin.archive_modes import starting_network
 from stormda.storm.twin.case import THETA_STD
 from stormda.storm.twin.climatology import Climatology
 from stormda.storm.twin.samples import ArchivedSamples
@@ -67,8 +66,6 @@ def train_sqg(
     """
     directory.mkdir(parents=True, exist_ok=True)
     archive = archive_of(recipe, directory)
-    torch.manual_seed(recipe.training.seed)
-    network = StormNetwork(recipe.network, sqg_grid(recipe))
     source = ArchivedSamples(
         archive,
         sqg_normalization(),
@@ -76,14 +73,7 @@ def train_sqg(
         history=recipe.network.history,
         seed=recipe.training.seed,
     )
-    if network.modes is not None:
-        known = archive_modes(
-            archive,
-            source.normalization,
-            recipe.network,
-            seed=recipe.training.seed,
-        )
-        network.modes.set(known)
+    network = starting_network(recipe, sqg_grid(recipe), archive, source.normalization)
     trainer = Trainer(
         network,
         source,
