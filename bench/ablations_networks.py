@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from stormda.assimilation.systems import SQG
-from stormda.storm import Storm, StormConfig, StormNetwork
-from stormda.storm.network import beside
-from stormda.storm.objective import Batch, denoising_loss
+from stormda.storm import Storm, StormConfig
+from stormda.storm.network import DEPARTURE, beside
+from stormda.storm.objective import Batch
 from stormda.storm.provenance import provenance
 from stormda.storm.recipes import SqgRecipe, sqg
 from stormda.storm.streams import stream
 from stormda.storm.training import Trainer, TrainingConfig
 from stormda.storm.twin.archive import ArchiveConfig, kept_archive, make_archive
+from stormda.storm.twin.archive_modes import starting_network
 from stormda.storm.twin.samples import ArchivedSamples
 from stormda.storm.twin.training import (
     PERSISTENCE_ERROR,
@@ -53,9 +54,13 @@ NETWORKS: dict[str, StormConfig] = {
     "history-1": replace(HYBRID, history=1),
     "history-4": replace(HYBRID, history=4),
     "history-8": replace(HYBRID, history=LONGEST),
+    "modes": replace(HYBRID, modes=200),
+    "waves": replace(HYBRID, waves=True),
+    "muon": HYBRID,
 }
 """`tiles-*` is the mode `storm`: exact attention in tiles that the whole network takes one by one;
-with one tile it is `full`. `hybrid` has two frames of history."""
+with one tile it is `full`. `hybrid` has two frames of history. `modes` and `waves` start from a
+covariance; `muon` is trained by Muon, all others by AdamW."""
 
 LEVELS = (0.1, 0.4, 1.6)
 """Noise levels of the errors of denoising."""
@@ -84,6 +89,7 @@ class Workshop:
             cooldown=0.4,
             ema=0.99,
             bfloat16=True,
+            optimizer="muon" if name == "muon" else "adamw",
             seed=seed,
         )
         return replace(sqg(), network=NETWORKS[name], archive=TRAINING, training=training)
@@ -100,8 +106,7 @@ class Workshop:
             return prior
         place.mkdir(parents=True, exist_ok=True)
         archive = archive_of(recipe, self.folder / "training")
-        torch.manual_seed(seed)
-        network = StormNetwork(recipe.network, sqg_grid(recipe))
+        network = starting_network(recipe, sqg_grid(recipe), archive, sqg_normalization())
         source = ArchivedSamples(
             archive, sqg_normalization(), recipe.errors, history=recipe.network.history, seed=seed
         )
@@ -138,7 +143,7 @@ def judge(
         sigma = TrainingConfig().noise.draw(len(batch.target), g)
         noise = torch.randn(batch.target.shape, generator=g)
         with torch.no_grad():
-            loss = denoising_loss(prior.network, prior.normalization, batch, sigma, noise)
+            loss = loss_of(prior, batch, sigma, noise)
             forecast, target, squared = denoised(prior, batch, noise)
         losses.append(loss.mean().item())
         errors.append(squared)
@@ -152,6 +157,17 @@ def judge(
     found["seam_error"] = beside_seams(forecast - target, borders)
     found["seam_jump"] = jump_at_seams(forecast, borders) / jump_at_seams(target, borders)
     return losses, found
+
+
+def loss_of(prior: Storm, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
+    """Return the loss of the objective for each sample, with one size of departures for all."""
+    past = prior.network.encode(batch.history, batch.level)
+    target = (batch.target - batch.history[:, -1]) / prior.normalization.increment
+    departure, level = target - past.forecast, beside(sigma, noise)
+    estimate = prior.network(departure + level * noise, sigma, past)
+    weight = 1 / DEPARTURE**2 + 1 / level.square()
+    loss: Tensor = (estimate - departure).square() * weight + departure.square() / DEPARTURE**2
+    return loss.flatten(1).mean(1)
 
 
 def denoised(prior: Storm, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
