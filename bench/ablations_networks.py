@@ -21,7 +21,8 @@ from stormda.storm.objective import Batch
 from stormda.storm.provenance import provenance
 from stormda.storm.recipes import SqgRecipe, sqg
 from stormda.storm.streams import stream
-from stormda.storm.training import Trainer, TrainingConfig
+from stormda.storm.training import Trainer
+from stormda.storm.training_config import TrainingConfig
 from stormda.storm.twin.archive import ArchiveConfig, kept_archive, make_archive
 from stormda.storm.twin.archive_modes import starting_network
 from stormda.storm.twin.samples import ArchivedSamples
