@@ -98,9 +98,9 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
     "spantini2019": {
         "one-stage": {
             "members": [40],
-            "radius": [14.0],
+            "radius": [10.0, 14.0, 20.0, 28.0, 40.0],
             "inflation": [1.0, 1.02, 1.05],
-            "linearizations": [1, 2, 3],
+            "linearizations": [1, 2, 3, 5, 8],
         },
         "letkf": {
             "members": [40],
@@ -113,15 +113,15 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
     "arctan": {
         "one-stage": {
             "members": [20],
-            "radius": [14.0],
-            "inflation": [0.97, 1.0, 1.05],
-            "linearizations": [1],
+            "radius": [10.0, 14.0, 20.0, 28.0, 40.0],
+            "inflation": [0.95, 0.97, 0.98, 1.0],
+            "linearizations": [1, 2],
         },
         "letkf": {
             "members": [20],
             "inflation": [1.0, 1.02],
-            "radius": [3.0, 4.0, 5.0, 6.0],
-            "rtps": [0.05, 0.1, 0.2],
+            "radius": [3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+            "rtps": [0.05, 0.1, 0.15, 0.2],
         },
     },
 }
@@ -129,13 +129,13 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
 
 TUNED: dict[str, dict[str, Settings]] = {
     "spantini2019": {
-        "one-stage": {"members": 40, "radius": 14.0, "inflation": 1.02, "linearizations": 2},
+        "one-stage": {"members": 40, "radius": 40.0, "inflation": 1.05, "linearizations": 5},
         "letkf": {"members": 40, "inflation": 1.1, "radius": 3.0, "rtps": 0.0},
         "ienks": {"members": 40, "inflation": 1.05},
     },
     "arctan": {
-        "one-stage": {"members": 20, "radius": 14.0, "inflation": 1.0, "linearizations": 1},
-        "letkf": {"members": 20, "inflation": 1.0, "radius": 6.0, "rtps": 0.1},
+        "one-stage": {"members": 20, "radius": 28.0, "inflation": 0.97, "linearizations": 1},
+        "letkf": {"members": 20, "inflation": 1.0, "radius": 5.0, "rtps": 0.1},
     },
 }
 """What was found; with the learned model, the settings found with the true one."""
