@@ -10,7 +10,8 @@ increment w; the trunk denoises the departure d = w - m,
     D(d; sigma) = s^2 / t^2 d + sigma s / t F(d / t),    t^2 = s^2 + sigma^2,
 
 an estimate of E[d | d + sigma n, history], with s the typical size of a departure. With empirical
-modes (`modes`), the covariance of a departure takes the place of s^2 in the first term.
+modes (`modes`), the covariance of a departure takes the place of s^2 in the first term; with plane
+waves (`plane_waves`) it does so in all of them, and what the encoder makes has the spectrum of w.
 
 Spatial mixing is linear attention with a local convolution, temporal mixing looks at the frames of
 one location only, so every frame costs O(tokens). History tokens never enter the trunk: a long
