@@ -249,9 +249,8 @@ class StormNetwork(nn.Module):
         rho = self.modes.known(level)
         variance = self.modes.variance(rho, self.config.targets)
         if self.config.waves:
-            forecast = self._along(
-                forecast, self.modes.increments(rho, self.config.targets).sqrt()
-            )
+            increments = self.modes.increments(rho, self.config.targets)
+            forecast = self._along(forecast, increments.sqrt()).clone()
         newest = self.share.joined(history[:, -1])
         forecast[:, : newest.shape[1]] += self.share.cut(self.modes.reversion(newest, rho))
         size = self.modes.size(variance).detach()
