@@ -1,50 +1,18 @@
 """Laws of the optimizers: what Muon does to matrices, and AdamW to the rest, as if alone."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from stormda.grid import PlaneGrid
 from stormda.parallel import Mesh, Placement, SelfComm, StartedMesh
-from stormda.storm import Normalization, StormConfig, StormNetwork, Trainer, TrainingConfig
-from stormda.storm.objective import Batch
+from stormda.storm import TrainingConfig
 from stormda.storm.optimizer import optimizer_of
 
 CONFIG = TrainingConfig(
     steps=6, batch=4, warmup=2, checkpoint_every=2, seed=5, optimizer="muon", learning_rate=3e-3
 )
-ONE = torch.ones(1, 1, 1)
-
-
-class Waves:
-    """Travelling waves; a batch is a function of its step."""
-
-    normalization = Normalization(mean=0 * ONE, std=ONE, increment=0.5 * ONE)
-
-    def batch(self, step: int, size: int) -> Batch:
-        phase = torch.rand(size, generator=torch.Generator().manual_seed(step))
-        x = 2 * torch.pi * (torch.arange(8) / 8 + phase[:, None])
-        frames = torch.stack([torch.sin(x + 0.3 * t).expand(8, -1, -1) for t in range(3)], 2)
-        fields = frames.permute(1, 2, 0, 3)[:, :, None]
-        return Batch(fields[:, :2], fields[:, 2], torch.zeros(size, 1))
-
-    def state_dict(self) -> dict[str, object]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        assert state == {}
-
-
-def trainer(config: TrainingConfig = CONFIG, directory: Path | None = None) -> Trainer:
-    torch.manual_seed(config.seed)
-    network = StormNetwork(
-        StormConfig(variables=("wave",), width=32, heads=2, encoder_depth=1, depth=1),
-        PlaneGrid((8, 8), spacing_m=(1.0, 1.0)),
-    )
-    return Trainer(network, Waves(), config, directory=directory)
 
 
 def parameters(seed: int = 0) -> list[Tensor]:
@@ -96,23 +64,10 @@ def test_a_rate_set_on_the_groups_is_that_of_both() -> None:
         assert torch.equal(a.detach(), b)
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = trainer()
-    assert whole.run()
-    first = trainer(directory=tmp_path)
-    assert not first.run(interrupted=lambda: first.step == 3)
-    second = trainer(directory=tmp_path)
-    assert second.resume() == 3
-    assert second.run()
-    for a, b in zip(whole.parameters, second.parameters, strict=True):
-        assert torch.equal(a, b)
-
-
-def test_training_learns() -> None:
-    run = trainer(replace(CONFIG, steps=40, batch=16))
-    losses: list[float] = []
-    run.run(progress=lambda step, loss: losses.append(loss))
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+def test_a_network_without_matrices_is_refused() -> None:
+    expected = r"^optimizer: expected a matrix of 32 x 32 or more for 'muon', got none$"
+    with pytest.raises(ValueError, match=expected):
+        optimizer_of(parameters()[1:], CONFIG, StartedMesh.alone())
 
 
 @pytest.mark.parametrize("axis", ["tensor", "shard"])

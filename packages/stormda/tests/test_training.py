@@ -38,7 +38,7 @@ class Waves:
 def trainer(config: TrainingConfig = CONFIG, directory: Path | None = None, **kwargs) -> Trainer:
     torch.manual_seed(config.seed)
     network = StormNetwork(
-        StormConfig(variables=("wave",), width=16, heads=2, encoder_depth=1, depth=1),
+        StormConfig(variables=("wave",), width=32, heads=2, encoder_depth=1, depth=1),
         PlaneGrid((8, 8), spacing_m=(1.0, 1.0)),
     )
     return Trainer(network, Waves(), config, directory=directory, **kwargs)
@@ -48,12 +48,14 @@ def weights(run: Trainer) -> list[Tensor]:
     return [p.detach().clone() for p in run.network.parameters()]
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = trainer()
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_that_was_stopped_ends_with_the_same_bits(optimizer: str, tmp_path: Path) -> None:
+    config = replace(CONFIG, optimizer=optimizer)
+    whole = trainer(config)
     assert whole.run()
-    first = trainer(directory=tmp_path)
+    first = trainer(config, directory=tmp_path)
     assert not first.run(interrupted=lambda: first.step == 3)
-    second = trainer(directory=tmp_path)
+    second = trainer(config, directory=tmp_path)
     assert second.resume() == 3
     assert second.run()
     for a, b in zip(weights(whole), weights(second), strict=True):
@@ -75,8 +77,10 @@ def test_the_log_holds_every_step_once_after_a_kill(tmp_path: Path) -> None:
     assert [int(row.split(",")[0]) for row in rows] == [1, 2, 3, 4, 5, 6]
 
 
-def test_training_learns() -> None:
-    run = trainer(replace(CONFIG, steps=60, batch=16, learning_rate=3e-3))
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_learns(optimizer: str) -> None:
+    config = replace(CONFIG, steps=60, batch=16, learning_rate=3e-3, optimizer=optimizer)
+    run = trainer(config)
     losses: list[float] = []
     run.run(progress=lambda step, loss: losses.append(loss))
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])

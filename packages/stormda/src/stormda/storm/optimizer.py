@@ -39,7 +39,7 @@ def optimizer_of(
         mesh: The ranks that train together.
 
     Raises:
-        ValueError: If Muon is asked for where ranks share matrices.
+        ValueError: If Muon is asked for where ranks share matrices, or there is none.
 
     Examples:
         >>> weights = [torch.zeros(64, 64), torch.zeros(9), torch.zeros(2, 64)]
@@ -57,6 +57,11 @@ def optimizer_of(
             f"got {config.optimizer!r}"
         )
     wide = [p for p in parameters if p.dim() == 2 and min(p.shape) >= NARROWEST]
+    if not wide:
+        raise ValueError(
+            f"optimizer: expected a matrix of {NARROWEST} x {NARROWEST} or more for 'muon', "
+            "got none"
+        )
     matrices = {id(p) for p in wide}
     rest = [p for p in parameters if id(p) not in matrices]
     muon = torch.optim.Muon(
