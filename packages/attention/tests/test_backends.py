@@ -321,6 +321,25 @@ def test_what_is_masked_is_as_good_as_left_out_with_native():
         assert gradient[:, ~counts].abs().max() == 0
 
 
+BUILDS = {
+    "portable": [flag for flag in native.FLAGS if flag != "-march=native"],
+    "AVX-512": [*native.FLAGS, "-mno-amx-bf16"],
+    "AMX": [*native.FLAGS, "-mamx-tile", "-mamx-bf16"],
+}
+"""Flags for every kind of products; a machine without them runs the next best."""
+
+
+@pytest.fixture
+def build(monkeypatch):
+    def of(kind):
+        monkeypatch.setattr(native, "FLAGS", tuple(BUILDS[kind]))
+        native._library.cache_clear()
+        return native.build().stormda_kind()
+
+    yield of
+    native._library.cache_clear()
+
+
 def small_differences(kind, n=4096, d=64):
     q, k, v, ybar = (tokens(1, n, d, seed=i) for i in range(4))
     trend = torch.linspace(0, 1, n, dtype=torch.float64)[:, None]
@@ -344,7 +363,10 @@ def small_differences(kind, n=4096, d=64):
         "values far from zero",
     ],
 )
-def test_small_differences_of_large_sums_survive_the_rounding_of_the_state(kind):
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of another processor")
+@pytest.mark.parametrize("products", ["AVX-512", "AMX"])
+def test_small_differences_of_large_sums_survive_the_rounding_of_the_state(build, kind, products):
+    build(products)
     *inputs, ybar = (x.bfloat16() for x in small_differences(kind))
     inputs = [x.requires_grad_() for x in inputs]
     exact = [x.detach().double().requires_grad_() for x in inputs]
@@ -357,32 +379,20 @@ def test_small_differences_of_large_sums_survive_the_rounding_of_the_state(kind)
     assert max(map(relative, got, bars)) < 6e-3
 
 
-BUILDS = {
-    "portable": [flag for flag in native.FLAGS if flag != "-march=native"],
-    "AMX": [*native.FLAGS, "-mamx-tile", "-mamx-bf16"],  # a machine without it runs the next best
-}
-
-
 @compiled
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of another processor")
-@pytest.mark.parametrize("flags", BUILDS)
-def test_other_builds_of_the_library_agree(monkeypatch, flags):
-    inputs = [tokens(2, 333, 64, seed=i).bfloat16().requires_grad_() for i in range(3)]
+@pytest.mark.parametrize("d", native.SIZES)
+def test_all_builds_of_the_library_agree(build, d):
+    inputs = [tokens(2, 333, d, seed=i).bfloat16().requires_grad_() for i in range(3)]
     weight = tokens(333, seed=3).exp().float().requires_grad_()
-
-    def run():
+    found = []
+    for kind, of in (("portable", {0}), ("AVX-512", {0, 1}), ("AMX", {0, 1, 2})):
+        assert build(kind) in of
         y = linear_attention(*inputs, weight=weight, backend=NATIVE)
-        return y, *torch.autograd.grad(y, [*inputs, weight], torch.ones_like(y))
-
-    expected = run()
-    monkeypatch.setattr(native, "FLAGS", tuple(BUILDS[flags]))
-    native._library.cache_clear()
-    try:
-        assert native.build().stormda_kind() in ({0} if flags == "portable" else {0, 1, 2})
-        for x, y in zip(run(), expected, strict=True):
+        found.append((y, *torch.autograd.grad(y, [*inputs, weight], torch.ones_like(y))))
+    for other in found[1:]:
+        for x, y in zip(other, found[0], strict=True):
             assert relative(x, y.double()) < 6e-3
-    finally:
-        native._library.cache_clear()
 
 
 @compiled

@@ -1,24 +1,26 @@
 // Linear attention of bfloat16 tokens, block by block; the formulas are those of blocked.py.
 //
 // Sums are float32. Keys and values have 32, 64 or 128 features; tensors are contiguous, heads
-// first. The four passes are written twice: for matrix units (AMX), or portably (`blocks`), and
-// for products of pairs on AVX-512 (`dots`).
+// first. The four passes are written twice: for AVX-512, where matrix units (AMX) or products of
+// pairs (`Dots`) multiply, and portably.
 
 #include "work.h"
 
-#ifdef DOTS
-#include "passes_dots.h"
-#endif
-#if defined(AMX) || !defined(DOTS)
-#include "passes_blocks.h"
+#ifdef AVX512
+#include "passes_avx512.h"
+#include "products_dots.h"
+#else
+#include "passes_portable.h"
 #endif
 
 #if defined(AMX)
-#define PASS(name) (stormda_kind() == 2 ? blocks::name<D> : dots::name<D>)
-#elif defined(DOTS)
-#define PASS(name) dots::name<D>
+#include "products_units.h"
+#define PASS(name) \
+    (stormda_kind() == 2 ? avx512::name<D, avx512::Units> : avx512::name<D, avx512::Dots>)
+#elif defined(AVX512)
+#define PASS(name) avx512::name<D, avx512::Dots>
 #else
-#define PASS(name) blocks::name<D>
+#define PASS(name) portable::name<D>
 #endif
 
 #define FOR_SIZES(call)              \
@@ -40,7 +42,7 @@ int stormda_kind() {
 #if defined(AMX)
     static const bool units = syscall(SYS_arch_prctl, 0x1023, 18) == 0;  // ARCH_REQ_XCOMP_PERM
     return units ? 2 : 1;
-#elif defined(DOTS)
+#elif defined(AVX512)
     return 1;
 #else
     return 0;

@@ -11,7 +11,7 @@
 // What the compiler was told that the processor has: products of pairs of bfloat16 (AVX-512), and
 // matrix units as well (AMX, which a process has to ask Linux for).
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-#define DOTS 1
+#define AVX512 1
 #include <immintrin.h>
 #if defined(__AMX_BF16__) && defined(__linux__)
 #define AMX 1
@@ -69,17 +69,18 @@ void together(Index threads, Run& run) {
     for (auto& other : others) other.join();
 }
 
-// Call `work` on every part of the tokens, over threads; each has a `Units` of its own.
-template <class Units, class Work>
+// Call `work` on every part of the tokens, over threads; each has `Products` of its own.
+template <class Products, class Work>
 void spread(const Size& size, const Work& work) {
     const Index blocks = (size.n + BLOCK - 1) / BLOCK, parts = size.heads * size.shares;
     std::atomic<Index> next{0};
     auto run = [&] {
-        [[maybe_unused]] Units units;
+        Products products;
         for (Index i; (i = next++) < parts;) {
             const Index share = i % size.shares;
-            work(Part{i / size.shares, blocks * share / size.shares * BLOCK,
-                      std::min(size.n, blocks * (share + 1) / size.shares * BLOCK), share});
+            const Index first = blocks * share / size.shares * BLOCK;
+            const Index last = blocks * (share + 1) / size.shares * BLOCK;
+            work(products, Part{i / size.shares, first, std::min(size.n, last), share});
         }
     };
     together(std::min(size.threads, parts), run);

@@ -1,4 +1,4 @@
-// The four passes on AVX-512: blocks of tokens by rows that stay in registers until they are results.
+// The four passes on AVX-512: rows of products stay in registers until they are results.
 //
 // A state is rounded to bfloat16 as the tokens are. Where features or values vary little about a
 // mean, answers and gradients are small differences, and rounding would be seen. So what it takes
@@ -10,19 +10,16 @@
 //     phibar(q_i) = rest g_i + z (floor along^T g_i - phi(q_i)^T rest g_i) / delta_i
 #pragma once
 
-#include "packing_dots.h"
-#include "products_dots.h"
+#include "packing_avx512.h"
 
 namespace {
-namespace dots {
+namespace avx512 {
 
-struct Nothing {};  // that a thread would need
-
-template <Index D>
+template <Index D, class Products>
 void sums(const bf16* k, const bf16* v, const float* w, float* out, Size size) {
     constexpr Index STATE = D * D + 2 * D;
     std::vector<float> shares(size.heads * size.shares * STATE);
-    spread<Nothing>(size, [&](Part p) {
+    spread<Products>(size, [&](Products& products, Part p) {
         alignas(64) float S[STATE] = {}, count[BLOCK];
         alignas(64) bf16 phi[BLOCK * D], value[BLOCK * D], scaled[BLOCK * D];
         float *z = S + D * D, *s = z + D;
@@ -41,20 +38,32 @@ void sums(const bf16* k, const bf16* v, const float* w, float* out, Size size) {
                 add<D>(z, phi);
                 add<D>(s, value);
             }
-            accumulate<D>(S, phi, value, k + (at + BLOCK) * D, v + (at + BLOCK) * D);
+            products.template accumulate<D>(S, phi, value, k + (at + BLOCK) * D,
+                                            v + (at + BLOCK) * D);
         }
         std::copy(S, S + STATE, &shares[(p.head * size.shares + p.share) * STATE]);
     });
     total(out, shares, size, STATE);
 }
 
-// x . y of a row in registers and one in memory.
+// out[r] = x[r] . y[r] for rows in registers and tokens in memory.
 template <Index D>
-inline __attribute__((always_inline)) float inner(const __m512* x, const bf16* y) {
-    __m512 sum = _mm512_setzero_ps();
+inline __attribute__((always_inline)) void inner(float* out, const Rows<D>& x, const bf16* y) {
+    constexpr Index FOURS = std::max<Index>(ROWS<D>, 4);
+    __m512 sums[FOURS];
 #pragma GCC unroll 8
-    for (Index c = 0; c < D / 16; c++) sum = _mm512_fmadd_ps(x[c], wide(y + 16 * c), sum);
-    return _mm512_reduce_add_ps(sum);
+    for (Index r = 0; r < FOURS; r++) {
+        sums[r] = _mm512_setzero_ps();
+        if (r >= ROWS<D>) continue;
+#pragma GCC unroll 8
+        for (Index c = 0; c < D / 16; c++)
+            sums[r] = _mm512_fmadd_ps(x.at[r][c], wide(y + r * D + 16 * c), sums[r]);
+    }
+    alignas(16) float found[FOURS];
+#pragma GCC unroll 2
+    for (Index r = 0; r < FOURS; r += 4)
+        _mm_store_ps(found + r, totals(sums[r], sums[r + 1], sums[r + 2], sums[r + 3]));
+    std::copy(found, found + ROWS<D>, out);
 }
 
 // row = times row + shift + by x.
@@ -84,10 +93,10 @@ inline __attribute__((always_inline)) void put(bf16* out, __m512* row, float w, 
     put<D>(out, row);
 }
 
-template <Index D>
+template <Index D, class Products>
 void sums_back(const bf16* k, const bf16* v, const float* w, const float* centre, const float* bar,
                bf16* k_bar, bf16* v_bar, float* w_bar, Size size) {
-    spread<Nothing>(size, [&](Part p) {
+    spread<Products>(size, [&](Products& products, Part p) {
         const float *S = bar + p.head * (D * D + 2 * D), *z = S + D * D, *s = z + D;
         const float *mean_phi = centre + p.head * 2 * D, *mean_value = mean_phi + D;
         const Parts<D> parts(S, mean_phi);
@@ -110,12 +119,14 @@ void sums_back(const bf16* k, const bf16* v, const float* w, const float* centre
             bf16* out = of_keys.begin(k_bar + at * D, left);
             for (Index t = 0; t < BLOCK; t += ROWS<D>) {
                 ahead<D>(v + (at + BLOCK + t) * D, ROWS<D>);
-                Rows<D> x = product<D>(value + t * D, turned.pairs);
+                Rows<D> x = products.template rows<D>(value, turned.pairs, t);
+#pragma GCC unroll 8
+                for (Index r = 0; r < ROWS<D>; r++)
+                    combine<D>(x.at[r], 1, of_z, along[t + r], mean_phi);
+                if (w) inner<D>(by_phi + t, x, phi + t * D);
 #pragma GCC unroll 8
                 for (Index r = 0; r < ROWS<D>; r++) {
                     const bf16* features = phi + (t + r) * D;
-                    combine<D>(x.at[r], 1, of_z, along[t + r], mean_phi);
-                    if (w) by_phi[t + r] = inner<D>(x.at[r], features);
                     put<D>(out + (t + r) * D, x.at[r], weights[t + r], features, size.relu);
                 }
             }
@@ -123,7 +134,7 @@ void sums_back(const bf16* k, const bf16* v, const float* w, const float* centre
             out = of_values.begin(v_bar + at * D, left);
             for (Index t = 0; t < BLOCK; t += ROWS<D>) {
                 ahead<D>(k + (at + BLOCK + t) * D, ROWS<D>);
-                Rows<D> x = product<D>(phi + t * D, straight.pairs);
+                Rows<D> x = products.template rows<D>(phi, straight.pairs, t);
 #pragma GCC unroll 8
                 for (Index r = 0; r < ROWS<D>; r++) {
                     combine<D>(x.at[r], 1, of_s, match[t + r], parts.along);
@@ -138,9 +149,9 @@ void sums_back(const bf16* k, const bf16* v, const float* w, const float* centre
     });
 }
 
-template <Index D>
+template <Index D, class Products>
 void answers(const bf16* q, const float* state, bf16* y, Size size) {
-    spread<Nothing>(size, [&](Part p) {
+    spread<Products>(size, [&](Products& products, Part p) {
         const float *K = state + p.head * (D * D + 2 * D + 1), *z = K + D * D, *mean = z + D;
         const float floor = mean[D];
         Parts<D> parts(K, z);
@@ -157,7 +168,7 @@ void answers(const bf16* q, const float* state, bf16* y, Size size) {
             bf16* out = results.begin(y + at * D, left);
             for (Index t = 0; t < BLOCK; t += ROWS<D>) {
                 ahead<D>(q + (at + BLOCK + t) * D, ROWS<D>);
-                Rows<D> u = product<D>(phi + t * D, rounded.pairs);
+                Rows<D> u = products.template rows<D>(phi, rounded.pairs, t);
 #pragma GCC unroll 8
                 for (Index r = 0; r < ROWS<D>; r++) {
                     const float share = 1 / (match[t + r] + floor);
@@ -170,18 +181,18 @@ void answers(const bf16* q, const float* state, bf16* y, Size size) {
     });
 }
 
-template <Index D>
+template <Index D, class Products>
 void answers_back(const bf16* q, const float* state, const bf16* y_bar, bf16* q_bar,
                   float* state_bar, Size size) {
     constexpr Index STATE = D * D + 2 * D + 1;
     std::vector<float> shares(size.heads * size.shares * STATE);
-    spread<Nothing>(size, [&](Part p) {
+    spread<Products>(size, [&](Products& products, Part p) {
         const float *K = state + p.head * STATE, *z = K + D * D, floor = z[2 * D];
         const Parts<D> parts(K, z);
         const float nothing[D] = {};
         const Rounded<D> turned(parts.rest, 1, D, nothing);
         alignas(64) float bars[STATE] = {}, ones[BLOCK];
-        alignas(64) float match[BLOCK], share[BLOCK], along[BLOCK];
+        alignas(64) float match[BLOCK], share[BLOCK], along[BLOCK], of_rest[ROWS<D>];
         float *z_bar = bars + D * D, *mean_bar = z_bar + D, *floor_bar = mean_bar + D;
         alignas(64) bf16 phi[BLOCK * D], g[BLOCK * D], paired[BLOCK * D], across[BLOCK * D];
         Padded<D> queries, gradients;
@@ -196,13 +207,15 @@ void answers_back(const bf16* q, const float* state, const bf16* y_bar, bf16* q_
             matches<D>(along, g, parts.along);
             bf16* out = results.begin(q_bar + at * D, left);
             for (Index t = 0; t < BLOCK; t += ROWS<D>) {
-                Rows<D> a = product<D>(g + t * D, turned.pairs);
+                ahead<D>(q + (at + BLOCK + t) * D, ROWS<D>);
+                ahead<D>(y_bar + (at + BLOCK + t) * D, ROWS<D>);
+                Rows<D> a = products.template rows<D>(g, turned.pairs, t);
+                inner<D>(of_rest, a, phi + t * D);
 #pragma GCC unroll 8
                 for (Index r = 0; r < ROWS<D>; r++) {
                     const bf16* features = phi + (t + r) * D;
-                    const float of_rest = inner<D>(a.at[r], features);
-                    const float of_z = share[t + r] * (floor * along[t + r] - of_rest);
-                    match[t + r] = -share[t + r] * (of_rest + match[t + r] * along[t + r]);
+                    const float of_z = share[t + r] * (floor * along[t + r] - of_rest[r]);
+                    match[t + r] = -share[t + r] * (of_rest[r] + match[t + r] * along[t + r]);
                     combine<D>(a.at[r], 1, nothing, of_z, z);
                     put<D>(out + (t + r) * D, a.at[r], 1, features, size.relu);
                 }
@@ -212,12 +225,12 @@ void answers_back(const bf16* q, const float* state, const bf16* y_bar, bf16* q_
             pairs<D>(across, phi, false);
             pairs<D>(paired, g, false);
             add<D>(z_bar, across, match);
-            accumulate<D>(bars, across, paired, q + (at + BLOCK) * D, y_bar + (at + BLOCK) * D);
+            products.template accumulate<D>(bars, across, paired);
         }
         std::copy(bars, bars + STATE, &shares[(p.head * size.shares + p.share) * STATE]);
     });
     total(state_bar, shares, size, STATE);
 }
 
-}  // namespace dots
+}  // namespace avx512
 }  // namespace

@@ -1,10 +1,10 @@
-// Blocks of tokens as the products on AVX-512 read them: rows, pairs of rows, and sums over rows.
+// Blocks of tokens on AVX-512 as products read them: rows, pairs of rows, turned; and their sums.
 #pragma once
 
 #include "work.h"
 
 namespace {
-namespace dots {
+namespace avx512 {
 
 inline __m512 even(__m512i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16)); }
 inline __m512 odd(__m512i x) {
@@ -26,6 +26,41 @@ inline __m512i load(const bf16* x, __m512i least) {
 
 // What bits of bfloat16 are at least, as whole numbers: zero drops what has a sign.
 inline __m512i least(bool relu) { return _mm512_set1_epi16(relu ? 0 : -32768); }
+
+template <Index D>
+constexpr Index WIDTH = D / 16;  // registers of a row
+
+template <Index D>
+constexpr Index ROWS = 16 / WIDTH<D>;  // rows that 16 registers hold
+
+template <Index D>
+struct Rows {  // rows of a product, in registers
+    __m512 at[ROWS<D>][WIDTH<D>];
+};
+
+template <Index D>
+inline __attribute__((always_inline)) Rows<D> zero() {
+    Rows<D> result;
+#pragma GCC unroll 8
+    for (auto& row : result.at)
+#pragma GCC unroll 8
+        for (auto& x : row) x = _mm512_setzero_ps();
+    return result;
+}
+
+template <Index D>
+inline __attribute__((always_inline)) void increase(float* sum, const Rows<D>& by) {
+#pragma GCC unroll 8
+    for (Index r = 0; r < ROWS<D>; r++)
+#pragma GCC unroll 8
+        for (Index c = 0; c < WIDTH<D>; c++) increase(sum + r * D + 16 * c, by.at[r][c]);
+}
+
+// Ask for `count` tokens, while others are being worked on.
+template <Index D>
+inline void ahead(const bf16* x, Index count) {
+    for (Index j = 0; j < count * D; j += 32) _mm_prefetch(x + j, _MM_HINT_T1);
+}
 
 // A block of tokens that may end early: as it lies in memory, or with zeros past its end.
 template <Index D>
@@ -86,6 +121,41 @@ void pairs(bf16* out, const bf16* x, bool relu) {
             bf16* to = out + t * D + 2 * j;
             _mm512_store_si512(to, _mm512_permutex2var_epi16(a, lower, b));
             _mm512_store_si512(to + 32, _mm512_permutex2var_epi16(a, upper, b));
+        }
+}
+
+// Turn a block of interleaved tokens into tiles of 16 features and 16 pairs of tokens each, one
+// feature after the other: out[j / 16][t / 32][j % 16] = the pairs of 32 tokens.
+template <Index D>
+void turn(bf16* out, const bf16* pairs) {
+    for (Index j = 0; j < D; j += 16)
+        for (Index t = 0; t < BLOCK; t += 32) {
+            __m512i r[16], s[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++) r[i] = _mm512_load_si512(pairs + (t + 2 * i) * D + 2 * j);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) {
+                s[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+                s[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) {
+                const int at = i / 2 * 4 + i % 2;
+                r[2 * i] = _mm512_unpacklo_epi64(s[at], s[at + 2]);
+                r[2 * i + 1] = _mm512_unpackhi_epi64(s[at], s[at + 2]);
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) {
+                const int at = i / 4 * 8 + i % 4;
+                s[at] = _mm512_shuffle_i32x4(r[at], r[at + 4], 0x88);
+                s[at + 4] = _mm512_shuffle_i32x4(r[at], r[at + 4], 0xdd);
+            }
+            bf16* to = out + j * BLOCK + t * 16;
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) {
+                _mm512_store_si512(to + 32 * i, _mm512_shuffle_i32x4(s[i], s[i + 8], 0x88));
+                _mm512_store_si512(to + 32 * (i + 8), _mm512_shuffle_i32x4(s[i], s[i + 8], 0xdd));
+            }
         }
 }
 
@@ -215,5 +285,5 @@ struct Parts {
     }
 };
 
-}  // namespace dots
+}  // namespace avx512
 }  // namespace
