@@ -11,7 +11,9 @@ looked at (Talts et al., 2018, arXiv:1804.06788):
 - values, and gradients along x, at four places of each boundary, ten thousand km apart;
 - the power of its waves, in four bands of the wavenumber.
 
-Not the mean of a boundary: the flow keeps it, to less than the sampler's last noise. The test is chi-square over the 16 ranks in 8 pairs. The archive is made in DIR, if it is not
+Not the mean of a boundary: the flow keeps it, to less than the sampler's last noise.
+
+The test is chi-square over the 16 ranks in 8 pairs. The archive is made in DIR, if it is not
 there. Writes bench/results/sbc_sqg.csv after every ten cases: p-values, mean rank (7.5), the share
 in the outermost two ranks (0.125), and the counts.
 """

@@ -26,6 +26,7 @@ RUN = ["start.md", "tutorials/files.md", "tutorials/globe.md", "tutorials/operat
 
 NOT_ON_THE_PAGE = {
     "attention_errors.csv": "one line a measurement; `docs/attention.md` says what they come to",
+    "attention_avx512.csv": "`docs/attention.md` has some of it",
     "attention_heap.csv": "`docs/attention.md` has some of it",
     "attention_heap_errors.csv": "the same as without",
     "demo_memory.csv": "one number",
