@@ -9,9 +9,9 @@ guidance and sampler are right, the rank of the truth among the members is unifo
 looked at (Talts et al., 2018, arXiv:1804.06788):
 
 - values, and gradients along x, at four places of each boundary, ten thousand km apart;
+- the mean of each boundary, which the flow keeps almost: what is less than the sampler's last
+  noise cannot be right;
 - the power of its waves, in four bands of the wavenumber.
-
-Not the mean of a boundary: the flow keeps it, to less than the sampler's last noise.
 
 The test is chi-square over the 16 ranks in 8 pairs. The archive is made in DIR, if it is not
 there. Writes bench/results/sbc_sqg.csv after every ten cases: p-values, mean rank (7.5), the share
@@ -58,6 +58,7 @@ def functionals(x: Tensor) -> dict[str, Tensor]:
     looked = {
         "value": x[..., ::32, ::32].flatten(-3),
         "gradient": (x.roll(-1, -1) - x.roll(1, -1))[..., ::32, ::32].flatten(-3),
+        "mean": x.mean((-2, -1)),
     }
     for low, high in BANDS:
         inside = (k >= low) & (k < high)
