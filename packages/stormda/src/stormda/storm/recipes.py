@@ -98,7 +98,13 @@ class SphereRecipe:
 
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            steps=3_000, batch=16, learning_rate=2e-3, ema=0.998, bfloat16=True, seed=1
+            steps=3_000,
+            batch=16,
+            learning_rate=2e-3,
+            optimizer="muon",
+            ema=0.998,
+            bfloat16=True,
+            seed=1,
         )
     )
     """How it is fitted."""
@@ -110,8 +116,10 @@ def sphere() -> SphereRecipe:
 
 
 def sphere_healpix() -> SphereRecipe:
-    """Return the same recipe for the fields interpolated to 3072 cells of HEALPix."""
-    return replace(sphere(), grid="healpix16")
+    """Return a recipe for the fields interpolated to 3072 cells of HEALPix, by AdamW."""
+    recipe = sphere()
+    training = replace(recipe.training, optimizer="adamw")
+    return replace(recipe, grid="healpix16", training=training)
 
 
 RECIPES: MappingProxyType[str, Callable[[], SqgRecipe | SphereRecipe]] = MappingProxyType(
