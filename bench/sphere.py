@@ -107,8 +107,9 @@ def letkf(case: SphereCase, has: Equipment, settings: Settings) -> Iterator[Tens
 
 def letkf_storm(case: SphereCase, has: Equipment, settings: Settings) -> Iterator[Tensor]:
     """Return the LETKF on STORM's forecasts."""
-    own = replace(FilterSettings(), error_factor=settings["error_factor"], cohesion=0.0)
-    tuned = {k: v for k, v in settings.items() if k != "error_factor"}
+    names = ("error_factor", "steps")
+    own = replace(FilterSettings(), cohesion=0.0, **{k: settings[k] for k in names})
+    tuned = {k: v for k, v in settings.items() if k not in names}
     return letkf_with_prior(case, has.storm, replace(EnsembleSettings(), **tuned), own)
 
 
@@ -141,6 +142,7 @@ GRIDS: dict[str, dict[str, list[float]]] = {
     "oi": {"damping": [0.0, 0.3, 0.5, 0.7], "scale": [0.7, 1.0, 1.4]},
     "letkf-storm": {
         "error_factor": [0.35, 0.5, 0.75, 1.0],
+        "steps": [5, 9],
         "radius_km": [4000],
         "rtps": [0.0, 0.15, 0.3, 0.6],
     },
@@ -151,7 +153,7 @@ GRIDS: dict[str, dict[str, list[float]]] = {
 TUNED: dict[str, Settings] = {
     "storm": {"error_factor": 0.8, "cohesion": 0.3, "steps": 5},
     "oi": {"damping": 0.5, "scale": 1.0},
-    "letkf-storm": {"error_factor": 0.5, "radius_km": 4000, "rtps": 0.15},
+    "letkf-storm": {"error_factor": 0.5, "steps": 9, "radius_km": 4000, "rtps": 0.15},
     "letkf": {"radius_km": 6000, "rtps": 0.3},
     "storm, nothing observed": {"error_factor": 0.75, "cohesion": 0.0},
 }
@@ -160,7 +162,7 @@ TUNED: dict[str, Settings] = {
 TUNED_ON_CELLS: dict[str, Settings] = TUNED | {
     "storm": {"error_factor": 1.0, "cohesion": 0.1},
     "oi": {"damping": 0.3, "scale": 1.0},
-    "letkf-storm": {"error_factor": 0.75, "radius_km": 4000, "rtps": 0.0},
+    "letkf-storm": {"error_factor": 0.75, "steps": 9, "radius_km": 4000, "rtps": 0.0},
 }
 """What it found on HEALPix."""
 
