@@ -38,6 +38,7 @@ from stormda.attention import (
     SharedModulation,
     StormBlock,
     StreamedBlock,
+    empty_cache,
     noise_embedding,
     temporal_attention,
     tilewise,
@@ -105,6 +106,7 @@ def activations(side: int = 128) -> list[dict[str, object]]:
         start = time.process_time()
         step(run, x, ybar, network)
         seconds = time.process_time() - start
+        empty_cache()  # what is kept for results would not be allocated again
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
             step(run, x, ybar, network)
         rows.append(

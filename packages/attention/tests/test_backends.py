@@ -58,6 +58,26 @@ def test_blocks_equal_whole_sequences_in_values_and_gradients(feature, weighted,
     )
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_that_share_a_block_add_to_the_whole(monkeypatch, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)  # 9 keys: blocks of 8 and 1
+    inputs = [x.requires_grad_() for x in qkv()]
+    y, expected = (linear_attention(*inputs, backend=backend) for backend in (BLOCKED, PLAIN))
+    torch.testing.assert_close(y, expected, **EXACT)
+    ybar = tokens(*y.shape, seed=5)
+    torch.testing.assert_close(
+        torch.autograd.grad(y, inputs, ybar), torch.autograd.grad(expected, inputs, ybar), **EXACT
+    )
+
+
+def test_heads_that_lie_between_tokens_are_read_where_they_are():
+    q, k, v = (tokens(2, 9, 3, 8, seed=i).transpose(1, 2).requires_grad_() for i in range(3))
+    y, expected = (linear_attention(q, k, v, backend=backend) for backend in (BLOCKED, PLAIN))
+    torch.testing.assert_close(y, expected, **EXACT)
+    got, wanted = (torch.autograd.grad(x.sum(), (q, k, v)) for x in (y, expected))
+    torch.testing.assert_close(got, wanted, **EXACT)
+
+
 @pytest.mark.parametrize("feature", [relu, elu1, focused])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_blocks_of_half_types_are_summed_in_float32(feature, dtype):

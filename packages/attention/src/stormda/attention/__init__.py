@@ -35,6 +35,7 @@ from stormda.attention.mixers import (
 from stormda.attention.neighbours import Neighbourhood, compass_shares, neighbour_local
 from stormda.attention.noise import NoiseGate, SharedModulation, noise_embedding
 from stormda.attention.norm import HeadNorm, rms_norm
+from stormda.attention.pages import empty_cache
 from stormda.attention.sequence import Sink, Source
 from stormda.attention.softmax import softmax_attention
 from stormda.attention.spread import Spread
@@ -89,6 +90,7 @@ __all__ = [
     "decay_scan",
     "depthwise_local",
     "elu1",
+    "empty_cache",
     "focused",
     "hedgehog",
     "latent_attention",

@@ -15,7 +15,7 @@ and v are all that is kept. With `phi = feature(q)`, `K = S - z mean^T` and `flo
 Sums are kept in float32 at least. The gradients are of first order.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -30,7 +30,7 @@ from stormda.attention.pages import result_like
 from stormda.attention.state import LinearState, key_weights
 
 BLOCK = 2048
-"""Tokens of a block: with 64 features of 4 bytes, half a MiB."""
+"""Tokens of a block for each thread: with 64 features of 4 bytes, half a MiB."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class _Fused:
     apply: Callable[[Tensor, Tensor], Tensor]
     """Returns the features, for which the second tensor is room."""
 
-    pull: Callable[[Tensor, Tensor], Tensor]
-    """Multiplies the gradient of the features, in place, by the slope at the features."""
+    pull: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """Writes the gradient of the features times the slope at the features into the third."""
 
 
 def _wide(x: Tensor, room: Tensor) -> Tensor:
@@ -49,16 +49,19 @@ def _wide(x: Tensor, room: Tensor) -> Tensor:
     return x if x.dtype == room.dtype else room.copy_(x)
 
 
-_AS_IT_IS = _Fused(_wide, lambda bar, phi: bar)
+def _pull_relu(bar: Tensor, phi: Tensor, out: Tensor) -> Tensor:
+    """Write `bar` where the features are positive, in one pass where the dtypes agree."""
+    into = out if out.dtype == bar.dtype else bar
+    return out.copy_(torch.ops.aten.threshold_backward.grad_input(bar, phi, 0, grad_input=into))
+
+
+_AS_IT_IS = _Fused(_wide, lambda bar, phi, out: out.copy_(bar))
 
 FUSED: dict[Feature, _Fused] = {
-    relu: _Fused(
-        lambda x, room: torch.clamp_min(_wide(x, room), 0, out=room),
-        lambda bar, phi: bar.mul_(phi.sign()),  # `bar.mul_(phi > 0)` takes as long as a product
-    ),
+    relu: _Fused(lambda x, room: torch.clamp_min(_wide(x, room), 0, out=room), _pull_relu),
     elu1: _Fused(
         lambda x, room: room.copy_(elu1(_wide(x, room))),
-        lambda bar, phi: bar.mul_(phi.clamp(max=1)),
+        lambda bar, phi, out: torch.mul(bar, phi.clamp(max=1), out=out),
     ),
 }
 """The maps that are done inside; others are done before, by autograd."""
@@ -137,16 +140,16 @@ class _Sums(torch.autograd.Function):
         heads, d, e = k.shape[:-2], k.shape[-1], v.shape[-1]
         zeros = wide(k[..., :0]).new_zeros
         kv, z, s = zeros(*heads, d, e), zeros(*heads, d), zeros(*heads, e)
-        for h, block, (for_phi, for_value) in _blocks(k, z.dtype, d, e):
-            phi, value = fused.apply(k[h][block], for_phi), _wide(v[h][block], for_value)
-            if w is None:
-                s[h] += value.sum(0)
-            else:
-                part = w[h][block]
-                s[h].addmv_(value.mT, part)
-                phi = phi * part[:, None]
-            kv[h].addmm_(phi.mT, value)
-            z[h] += phi.sum(0)
+        rooms = _rooms(k, z.dtype, d, e, 1)
+        given = (k, v) if w is None else (k, v, w)
+        for kv_of, z_of, s_of, *tokens in _heads(kv, z, s, *given):
+            for block, (for_phi, for_value, for_part) in _blocks(tokens, rooms):
+                phi, value = fused.apply(block[0], for_phi), _wide(block[1], for_value)
+                part = for_part.fill_(1)[:, 0] if w is None else block[2]
+                s_of.addmv_(value.mT, part)
+                z_of.addmv_(phi.mT, part)
+                phi = phi if w is None else torch.mul(phi, part[:, None], out=for_phi)
+                kv_of.add_(_correlation(phi, value))
         return kv, z, s
 
     @staticmethod
@@ -157,16 +160,19 @@ class _Sums(torch.autograd.Function):
         k_bar, v_bar = result_like(k), result_like(v)
         w_bar = None if w is None else torch.empty(w.shape, dtype=w.dtype, device=w.device)
         d, e = kv_bar.shape[-2:]
-        for h, block, rooms in _blocks(k, z_bar.dtype, d, e, d, e):
-            phi, value = ctx.fused.apply(k[h][block], rooms[0]), _wide(v[h][block], rooms[1])
-            of_phi = torch.addmm(z_bar[h], value, kv_bar[h].mT, out=rooms[2])
-            of_value = torch.addmm(s_bar[h], phi, kv_bar[h], out=rooms[3])
-            if w is not None and w_bar is not None:
-                part = w[h][block][:, None]
-                w_bar[h][block] = (phi * of_phi).sum(-1).addmv_(value, s_bar[h])
-                of_phi, of_value = of_phi.mul_(part), of_value.mul_(part)
-            k_bar[h][block] = ctx.fused.pull(of_phi, phi)
-            v_bar[h][block] = of_value
+        rooms = _rooms(k, z_bar.dtype, d, e, d, e)
+        given = (k, v, k_bar, v_bar) if w is None else (k, v, k_bar, v_bar, w, w_bar)
+        for kv_of, z_of, s_of, *tokens in _heads(kv_bar, z_bar, s_bar, *given):
+            for block, (for_phi, for_value, for_k, for_v) in _blocks(tokens, rooms):
+                phi, value = ctx.fused.apply(block[0], for_phi), _wide(block[1], for_value)
+                of_phi = torch.mm(value, kv_of.mT, out=for_k).add_(z_of)
+                of_value = torch.mm(phi, kv_of, out=_into(block[3], for_v)).add_(s_of)
+                if w is not None:
+                    part, of_part = block[4:]
+                    of_part.copy_(torch.linalg.vecdot(phi, of_phi).addmv_(value, s_of))
+                    of_phi, of_value = of_phi.mul_(part[:, None]), of_value.mul_(part[:, None])
+                ctx.fused.pull(of_phi, phi, block[2])
+                block[3].copy_(of_value)
         return k_bar, v_bar, w_bar, None
 
 
@@ -187,11 +193,14 @@ class _Answers(torch.autograd.Function):
         ctx.save_for_backward(q, kv, z, mean, floor)
         ctx.fused = fused
         y = result_like(q.new_empty(()).expand(*q.shape[:-1], kv.shape[-1]))
-        for h, block, (for_phi, for_u) in _blocks(q, z.dtype, *kv.shape[-2:]):
-            phi = fused.apply(q[h][block], for_phi)
-            share = torch.mv(phi, z[h]).add_(floor[h]).reciprocal_()
-            u = torch.mm(phi, kv[h], out=for_u)
-            torch.addcmul(mean[h], u, share[:, None], out=y[h][block])
+        rooms = _rooms(q, z.dtype, *kv.shape[-2:])
+        for kv_of, z_of, mean_of, floor_of, *tokens in _heads(kv, z, mean, floor, q, y):
+            for block, (for_phi, for_u) in _blocks(tokens, rooms):
+                phi = fused.apply(block[0], for_phi)
+                share = torch.mv(phi, z_of).add_(floor_of).reciprocal_()
+                phi = torch.mul(phi, share[:, None], out=for_phi)
+                u = torch.mm(phi, kv_of, out=_into(block[1], for_u))
+                torch.add(u, mean_of, out=block[1])
         return y
 
     @staticmethod
@@ -202,30 +211,58 @@ class _Answers(torch.autograd.Function):
         q_bar = result_like(q)
         kv_bar, z_bar, mean_bar, floor_bar = map(torch.zeros_like, (kv, z, mean, floor))
         d, e = kv.shape[-2:]
-        for h, block, rooms in _blocks(q, z.dtype, d, e, e, d):
-            phi, bar = ctx.fused.apply(q[h][block], rooms[0]), _wide(y_bar[h][block], rooms[1])
-            share = torch.mv(phi, z[h]).add_(floor[h]).reciprocal_()
-            g = torch.mul(bar, share[:, None], out=rooms[2])
-            of_phi = torch.mm(g, kv[h].mT, out=rooms[3])
-            of_matches = torch.linalg.vecdot(phi, of_phi).mul_(share).neg_()
-            kv_bar[h].addmm_(phi.mT, g)
-            z_bar[h].addmv_(phi.mT, of_matches)
-            mean_bar[h] += bar.sum(0)
-            floor_bar[h] += of_matches.sum()
-            q_bar[h][block] = ctx.fused.pull(of_phi.addcmul_(of_matches[:, None], z[h]), phi)
+        rooms = _rooms(q, z.dtype, d, e, e, d, 1)
+        bars = kv_bar, z_bar, mean_bar, floor_bar
+        for kv_of, z_of, floor_of, *rest in _heads(kv, z, floor, *bars, q, y_bar, q_bar):
+            to_kv, to_z, to_mean, to_floor, *tokens = rest
+            for block, (for_phi, for_bar, for_g, for_q, for_part) in _blocks(tokens, rooms):
+                phi, bar = ctx.fused.apply(block[0], for_phi), _wide(block[1], for_bar)
+                share = torch.mv(phi, z_of).add_(floor_of).reciprocal_()
+                g = torch.mul(bar, share[:, None], out=for_g)
+                of_phi = torch.mm(g, kv_of.mT, out=for_q)
+                of_matches = torch.linalg.vecdot(phi, of_phi).mul_(share).neg_()
+                to_kv.add_(_correlation(phi, g))
+                to_z.addmv_(phi.mT, of_matches)
+                to_mean.addmv_(bar.mT, for_part.fill_(1)[:, 0])
+                to_floor.add_(of_matches.sum())
+                ctx.fused.pull(of_phi.addcmul_(of_matches[:, None], z_of), phi, block[2])
         return q_bar, kv_bar, z_bar, mean_bar, floor_bar, None
 
 
-def _blocks(
-    x: Tensor, dtype: torch.dtype, *columns: int
-) -> Iterator[tuple[tuple[int, ...], slice, list[Tensor]]]:
-    """Yield the blocks of tokens of each head, with room for arrays of so many columns.
+def _into(out: Tensor, room: Tensor) -> Tensor:
+    """Return where a product of the dtype of the room is written: the result, if it is as wide."""
+    return out if out.dtype == room.dtype else room
 
-    The room is the same for all blocks: memory that is new has to be found and cleared first.
+
+def _correlation(phi: Tensor, value: Tensor) -> Tensor:
+    """Return phi^T value. A product this small is of one thread; so each sums its own tokens."""
+    threads = torch.get_num_threads()
+    if len(phi) % threads:
+        return phi.mT @ value
+    own, other = (x.view(threads, len(phi) // threads, -1) for x in (phi, value))
+    return torch.bmm(own.mT, other).sum(0)
+
+
+def _heads(*tensors: Tensor) -> Iterator[list[Tensor]]:
+    """Yield what belongs to each head, of tensors `(*batch, h, ...)`; the first has two more."""
+    for h in product(*map(range, tensors[0].shape[:-2])):
+        yield [t[h] for t in tensors]
+
+
+def _rooms(x: Tensor, dtype: torch.dtype, *columns: int) -> list[Tensor]:
+    """Return room for arrays of so many columns, over as many tokens as a block has.
+
+    It is the same for all blocks: memory that is new has to be found and cleared first.
     """
-    n = x.shape[-2]
-    rooms = [x.new_empty((min(BLOCK, n), width), dtype=dtype) for width in columns]
-    for h in product(*map(range, x.shape[:-2])):
-        for start in range(0, n, BLOCK):
-            count = min(BLOCK, n - start)
-            yield h, slice(start, start + count), [room[:count] for room in rooms]
+    size = min(BLOCK * torch.get_num_threads(), x.shape[-2])
+    return [x.new_empty((size, width), dtype=dtype) for width in columns]
+
+
+def _blocks(
+    tokens: Sequence[Tensor], rooms: Sequence[Tensor]
+) -> Iterator[tuple[tuple[Tensor, ...], Sequence[Tensor]]]:
+    """Yield blocks of tokens, as many as stay in the caches of all threads, with their room."""
+    size = len(rooms[0])
+    for block in zip(*(torch.split(t, size) for t in tokens), strict=True):
+        count = len(block[0])
+        yield block, rooms if count == size else [room[:count] for room in rooms]
