@@ -40,12 +40,16 @@ ENSEMBLE = {
     "rtps": (0.3, 0.5, 0.7),
 }
 GRIDS: dict[str, dict[str, Sequence[float]]] = {
-    "storm": {"error_factor": (0.35, 0.5), "cohesion": (0.1, 0.2)},
+    "storm": {"error_factor": (0.35, 0.5, 0.8), "cohesion": (0.1, 0.2, 0.3), "steps": (5, 7, 9)},
     "letkf": ENSEMBLE,
-    "letkf-storm": {"radius_km": (1000.0, 1500.0, 2000.0), "rtps": (0.1, 0.3, 0.5)},
+    "letkf-storm": {
+        "radius_km": (1000.0, 1500.0, 2000.0),
+        "rtps": (0.1, 0.3, 0.5),
+        "error_factor": (0.35, 0.5, 0.8),
+    },
     "oi": {"damping": (0.0, 0.25, 0.5, 0.75), "scale": (0.25, 0.5, 0.75, 1.0)},
 }
-"""Values to try, in the order of tuning: `letkf-storm` forecasts with the choice for `storm`."""
+"""Values to try. Those of `letkf-storm` are of the filter or of its forecasts."""
 
 
 def main() -> None:
@@ -144,10 +148,14 @@ def trial(method: str, case: Case, equipment: Equipment, tuned: Tuned) -> Row:
 
 
 def changed(tuned: Tuned, method: str, settings: Mapping[str, float]) -> Tuned:
-    """Return the settings with some of a method's replaced."""
+    """Return the settings with some of a method's, or of its forecasts', replaced."""
     name = method.replace("-", "_")
-    chosen = dataclasses.replace(getattr(tuned, name), **settings)
-    return dataclasses.replace(tuned, **{name: chosen})
+    for part in (name, f"{name}_forecast"):
+        known = getattr(tuned, part, None)
+        if known is not None:
+            own = {k: v for k, v in settings.items() if hasattr(known, k)}
+            tuned = dataclasses.replace(tuned, **{part: dataclasses.replace(known, **own)})
+    return tuned
 
 
 def on_device(equipment: Equipment, device: str) -> Equipment:

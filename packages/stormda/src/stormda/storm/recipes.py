@@ -116,10 +116,8 @@ def sphere() -> SphereRecipe:
 
 
 def sphere_healpix() -> SphereRecipe:
-    """Return a recipe for the fields interpolated to 3072 cells of HEALPix, by AdamW."""
-    recipe = sphere()
-    training = replace(recipe.training, optimizer="adamw")
-    return replace(recipe, grid="healpix16", training=training)
+    """Return a recipe for the fields interpolated to 3072 cells of HEALPix."""
+    return replace(sphere(), grid="healpix16")
 
 
 RECIPES: MappingProxyType[str, Callable[[], SqgRecipe | SphereRecipe]] = MappingProxyType(

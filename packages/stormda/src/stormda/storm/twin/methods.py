@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -42,13 +42,18 @@ class Tuned:
     """The settings of the methods on one network, found by `tools/tune_sqg.py`."""
 
     storm: FilterSettings = field(default_factory=FilterSettings)
-    """Of the one-stage filter; its forecasts serve `letkf_storm` too."""
+    """Of the one-stage filter."""
 
     letkf: EnsembleSettings = field(default_factory=EnsembleSettings)
     """Of the local transform filter with the true model."""
 
     letkf_storm: EnsembleSettings = field(default_factory=EnsembleSettings)
     """Of the local transform filter on STORM's forecasts."""
+
+    letkf_storm_forecast: FilterSettings = field(
+        default_factory=lambda: FilterSettings(cohesion=0.0)
+    )
+    """Of those forecasts."""
 
     oi: InterpolationSettings = field(default_factory=InterpolationSettings)
     """Of optimal interpolation."""
@@ -143,7 +148,7 @@ def letkf_storm(case: Case, equipment: Equipment) -> Iterator[Tensor]:
         equipment.prior,
         equipment.model.config.spacing,
         tuned.letkf_storm,
-        replace(tuned.storm, cohesion=0.0),  # its spread is its own tuning's business
+        tuned.letkf_storm_forecast,
         generator_of(case),
     )
 
