@@ -33,8 +33,8 @@ class PhysicalDenoiser(Denoiser, Protocol):
 class FilterSettings:
     """How a trained prior is cycled.
 
-    `error_factor` and `cohesion` are found by `tools/tune_sqg.py`; noise levels and solver were
-    set by hand, on seeds for tuning only.
+    `error_factor`, `cohesion` and `steps` are found by `tools/tune_sqg.py`; the rest was set by
+    hand, on seeds for tuning only.
     """
 
     error_factor: float = 0.5
