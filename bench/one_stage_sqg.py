@@ -12,7 +12,7 @@ members, 30 cycles of 12 hours, of which 20 are scored. Seeds 200-299 are for ev
 Beside the scores stand the seconds of an analysis and its floating-point operations, counted in
 one analysis: matrix products, Fourier transforms (5 n log2 n, Cooley and Tukey's) and
 eigenvalues (9 n^3, Golub and Van Loan's, section 8.3); what goes point by point is not counted.
-They are counted once for a network and method: of other seeds than the first the file's are taken.
+They are counted for the first seed.
 A line is written to bench/results/one_stage_sqg.csv when its run is done, and replaces the same
 case's; with machine, versions and commit.
 """
@@ -139,15 +139,6 @@ def kept() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def counted(row: Mapping[str, Any]) -> float | None:
-    """Return the operations in the file of the same network and method with another seed."""
-    for other in kept():
-        same = other["network"] == row["network"] and other["method"] == row["method"]
-        if same and other["seed"] != str(row["seed"]):
-            return float(other["gigaflop_per_analysis"])
-    return None
-
-
 def keep(row: Mapping[str, Any]) -> None:
     """Write a line to the file, in place of the one of its network, method and seed."""
     versions = " ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
@@ -175,12 +166,15 @@ def main() -> None:
     config = TwinConfig(
         cycles=arguments.cycles, members=arguments.members, discarded=arguments.cycles // 3
     )
+    counts: dict[tuple[str, str], float] = {}
     for seed in arguments.seed:
         for network in arguments.network:
             case = make_case(replace(config, network=network, seed=seed), equipment.model)
             for method in arguments.method:
                 row = line(method, case, equipment)
-                row["gigaflop_per_analysis"] = counted(row) or operations(method, case, equipment)
+                if (network, method) not in counts:
+                    counts[network, method] = operations(method, case, equipment)
+                row["gigaflop_per_analysis"] = counts[network, method]
                 print(
                     *(f"{v:.3f}" if isinstance(v, float) else v for v in row.values()), flush=True
                 )
