@@ -148,13 +148,19 @@ def trial(method: str, case: Case, equipment: Equipment, tuned: Tuned) -> Row:
 
 
 def changed(tuned: Tuned, method: str, settings: Mapping[str, float]) -> Tuned:
-    """Return the settings with some of a method's, or of its forecasts', replaced."""
-    name = method.replace("-", "_")
+    """Return the settings with some of a method's, or of its forecasts', replaced.
+
+    Raises:
+        ValueError: A setting that neither has.
+    """
+    name, left = method.replace("-", "_"), dict(settings)
     for part in (name, f"{name}_forecast"):
-        known = getattr(tuned, part, None)
-        if known is not None:
-            own = {k: v for k, v in settings.items() if hasattr(known, k)}
+        if hasattr(tuned, part):
+            known = getattr(tuned, part)
+            own = {k: left.pop(k) for k in list(left) if hasattr(known, k)}
             tuned = dataclasses.replace(tuned, **{part: dataclasses.replace(known, **own)})
+    if left:
+        raise ValueError(f"settings: expected some that {method} has, got {sorted(left)}")
     return tuned
 
 
