@@ -244,7 +244,7 @@ def _correlation(phi: Tensor, value: Tensor) -> Tensor:
 
 
 def _heads(*tensors: Tensor) -> Iterator[list[Tensor]]:
-    """Yield what belongs to each head, of `(*batch, h, d, e)` and other tensors `(*batch, h, ...)`."""
+    """Yield what each head has of tensors `(*batch, h, ...)`, the first `(*batch, h, d, e)`."""
     for h in product(*map(range, tensors[0].shape[:-2])):
         yield [t[h] for t in tensors]
 
