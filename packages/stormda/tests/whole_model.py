@@ -98,6 +98,7 @@ CASES = [
     Case("modes", replace(CONFIG, modes=3), PLANE),
     Case("windows", replace(CONFIG, targets=2, modes=3), PLANE, land=True),
     Case("waves", replace(CONFIG, waves=True, targets=2), PLANE),
+    Case("a law of motion", replace(CONFIG, waves=True, transport=3, targets=2), PLANE),
 ]
 STORM = replace(CONFIG, mixer="full", network_tiles=(2, 4), network_halo=(1, 2))
 STORM_CASES = [
@@ -161,6 +162,9 @@ def network(case: Case, mesh: StartedMesh | None = None) -> StormNetwork:
         basis = torch.randn(3, made.modes.basis[0].numel(), generator=g, dtype=torch.float64)
         basis = torch.linalg.qr(basis.T).Q.T.reshape(made.modes.basis.shape)
         made.modes.basis.copy_(basis)
+    if made.transport is not None:
+        for numbers in made.transport.buffers():
+            numbers.copy_(0.1 * torch.randn(numbers.shape, generator=g))
     return made
 
 

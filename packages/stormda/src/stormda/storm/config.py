@@ -85,6 +85,10 @@ class StormConfig:
     """Whether the denoiser starts from the spectra of plane waves (`plane_waves`), and what the
     blocks return is scaled in each of them; on a doubly periodic plane, without modes."""
 
+    transport: int = 0
+    """Runge-Kutta steps between frames of a learned law of motion (`transport`) that forecasts
+    start from; 0 for none. With waves only."""
+
     def __post_init__(self) -> None:
         if not self.variables or len(set(self.variables)) != len(self.variables):
             raise ValueError(f"variables: expected distinct names, got {self.variables}")
@@ -95,6 +99,11 @@ class StormConfig:
             raise ValueError(f"modes: expected a number that is not negative, got {self.modes}")
         if self.waves and self.modes:
             raise ValueError(f"modes: expected 0 with waves=True, got {self.modes}")
+        if self.transport < 0 or (self.transport and not self.waves):
+            raise ValueError(
+                f"transport: expected 0, or steps and waves=True, got {self.transport} and "
+                f"waves={self.waves}"
+            )
         if self.width % self.heads:
             raise ValueError(f"heads: expected a divisor of width={self.width}, got {self.heads}")
 

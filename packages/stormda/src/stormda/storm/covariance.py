@@ -1,4 +1,4 @@
-"""Which covariance a denoiser starts from: none, that of modes, or that of plane waves."""
+"""What a denoiser starts from: the covariance of modes or waves, and a law of motion."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from stormda.grid import Grid, PlaneGrid
 from stormda.storm.config import StormConfig
 from stormda.storm.modes import Directions, LearnedCovariance, ModeCovariance, fit_modes
 from stormda.storm.plane_waves import WaveCovariance, fit_plane_waves
+from stormda.storm.transport import Transport
 
 
 def covariance_of(
@@ -39,6 +40,22 @@ def covariance_of(
         raise ValueError("waves: expected fields in every cell, got cells without (modes can)")
     rows, cols = grid.shape
     return WaveCovariance((variables, rows, cols))
+
+
+def transport_of(config: StormConfig, grid: Grid) -> Transport | None:
+    """Return the law of motion that forecasts start from, at rest as yet; None for none.
+
+    Args:
+        config: Of the network.
+        grid: Where the fields live; with plane waves, as `covariance_of` sees to.
+
+    Raises:
+        ValueError: Rows or columns of the grid are odd.
+    """
+    if not config.transport:
+        return None
+    rows, cols = grid.shape
+    return Transport((len(config.variables), rows, cols), config.transport)
 
 
 def fit_directions(

@@ -12,6 +12,8 @@ increment w; the trunk denoises the departure d = w - m,
 an estimate of E[d | d + sigma n, history], with s the typical size of a departure. With empirical
 modes (`modes`), the covariance of a departure takes the place of s^2 in the first term; with plane
 waves (`plane_waves`) it does so in all of them, and what the encoder makes has the spectrum of w.
+With a learned law of motion (`transport`), w is what the law leaves of it, and where the law takes
+the newest frame is one more frame of the history.
 
 Spatial mixing is linear attention with a local convolution, temporal mixing looks at the frames of
 one location only, so every frame costs O(tokens). History tokens never enter the trunk: a long
@@ -32,7 +34,7 @@ frames, Arnab et al. (2021), ViViT, section 3.2, https://arxiv.org/abs/2103.1569
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from einops import rearrange
@@ -49,9 +51,11 @@ from stormda.grid import Grid, Patching, grid_features
 from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig
 from stormda.parallel import Communicator, SelfComm, StartedMesh
 from stormda.storm.config import StormConfig
-from stormda.storm.covariance import covariance_of
+from stormda.storm.covariance import covariance_of, transport_of
+from stormda.storm.encoded import Encoded
 from stormda.storm.field_share import FieldShare
 from stormda.storm.heads_cut import cut_block, cut_history
+from stormda.storm.modes import LearnedCovariance
 from stormda.storm.network_tiles import NetworkTiles
 from stormda.storm.scalar_embedding import ScalarEmbedding
 from stormda.storm.token_layout import has_poles, neighbourhood, rows_and_columns
@@ -64,27 +68,6 @@ CLOCK_FEATURES = 6
 DEPARTURE = 0.4
 """Typical size s of a departure from the forecast, in standard deviations of the increment, where
 no modes tell it."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What the trunk needs to know of the past: computed once, read at every step."""
-
-    keys: HistoryKeys
-    """Keys and values of the frames and of the encoder's outlook."""
-
-    condition: Tensor
-    """Embedding of the history's error and of the calendar, (batch, width)."""
-
-    forecast: Tensor
-    """Conditional mean of the normalised increments, (batch, channels, *grid.shape)."""
-
-    size: Tensor
-    """Typical size s of a departure from it, (batch,)."""
-
-    variance: Tensor | None
-    """Variances of the departure along the modes, (batch, targets, modes + 1), where there are
-    modes."""
 
 
 class StormNetwork(nn.Module):
@@ -156,7 +139,9 @@ class StormNetwork(nn.Module):
         self.fields = Detokenizer(window)
         self.forecast = Detokenizer(window)
         self._register_places(whole, features, valid)
-        self.frame = nn.Parameter(0.02 * torch.randn(config.history + 1, config.width))
+        self.transport = transport_of(config, grid)
+        seen = config.history + (self.transport is not None)
+        self.frame = nn.Parameter(0.02 * torch.randn(seen + 1, config.width))
         self.level = ScalarEmbedding(len(config.variables), config.width)
         self.noise = ScalarEmbedding(1, config.width)
         self.clock = nn.Linear(CLOCK_FEATURES, config.width) if config.clock else None
@@ -224,8 +209,8 @@ class StormNetwork(nn.Module):
         Raises:
             ValueError: Where a shape does not fit the config.
         """
-        b = history.shape[0]
-        expected = (b, self.config.history, len(self.config.variables), *self.patching.grid.shape)
+        field = (len(self.config.variables), *self.patching.grid.shape)
+        expected = (len(history), self.config.history, *field)
         if tuple(history.shape) != expected:
             raise ValueError(f"history: expected {expected}, got {tuple(history.shape)}")
         condition = self.level(torch.log(level + 1e-3))
@@ -233,8 +218,12 @@ class StormNetwork(nn.Module):
             if clock is None:
                 raise ValueError("clock: expected calendar features, got None")
             condition = condition + self.clock(clock)
-        frames = self._tokens(self.history_tokens, history.flatten(0, 1), self.patching)
-        frames = rearrange(frames, "(b k) n d -> b k n d", b=b) + self.frame[:-1, None]
+        course = self._course(history)
+        seen = (
+            history if course is None else torch.cat([history, self.share.cut(course[:, 1:2])], 1)
+        )
+        frames = self._tokens(self.history_tokens, seen.flatten(0, 1), self.patching)
+        frames = rearrange(frames, "(b k) n d -> b k n d", b=len(history)) + self.frame[:-1, None]
         past = self.keys(frames)
         modulation = self.encoder_modulation(condition)
         tokens = self._passed(self.encoder, frames[:, -1], condition, modulation, past)
@@ -242,19 +231,34 @@ class StormNetwork(nn.Module):
         keys = torch.cat([past.keys, outlook.keys], 2)
         values = torch.cat([past.values, outlook.values], 2)
         forecast = self._fields(self.forecast, tokens, history).clone()  # FSDP2 wants no views
-        keys_and_values = HistoryKeys(keys, values)
+        past = HistoryKeys(keys, values)
         if self.modes is None:
             size = torch.full_like(level[:, 0], DEPARTURE)
-            return Encoded(keys_and_values, condition, forecast, size, None)
+            return Encoded(past, condition, forecast, size, None)
         rho = self.modes.known(level)
         variance = self.modes.variance(rho, self.config.targets)
         if self.config.waves:
             increments = self.modes.increments(rho, self.config.targets)
             forecast = self._along(forecast, increments.sqrt()).clone()
-        newest = self.share.joined(history[:, -1])
-        forecast[:, : newest.shape[1]] += self.share.cut(self.modes.reversion(newest, rho))
+        start = self._start(self.modes, history, rho, course)
+        forecast[:, : start.shape[1]] += start
         size = self.modes.size(variance).detach()
-        return Encoded(keys_and_values, condition, forecast, size, variance)
+        return Encoded(past, condition, forecast, size, variance)
+
+    def _course(self, history: Tensor) -> Tensor | None:
+        """Return the whole newest frame and where the law of motion takes it, if there is one."""
+        if self.transport is None:
+            return None
+        course: Tensor = self.transport(self.share.joined(history[:, -1]), self.config.targets)
+        return course
+
+    def _start(
+        self, modes: LearnedCovariance, history: Tensor, rho: Tensor, course: Tensor | None
+    ) -> Tensor:
+        """Return the increments that the encoder's corrections are added to."""
+        if course is None:
+            return self.share.cut(modes.reversion(self.share.joined(history[:, -1]), rho))
+        return self.share.cut((course.diff(dim=1) / modes.unit).flatten(1, 2))
 
     def forward(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return D(d; sigma, past), the expected departure from the forecast.

@@ -13,7 +13,7 @@ decomposition of a homogeneous field is Fourier's).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -93,6 +93,12 @@ class PlaneWaves(Directions):
         back: Tensor = torch.fft.irfft2(weighed, s=(self.rows, self.cols))
         return back
 
+    def power(self, x: Tensor) -> Tensor:
+        """Return the mean square of fields (batch, variables, rows, cols) along each direction."""
+        rotation = self.rotation.double()
+        spectrum = _cross_spectrum(x)
+        return torch.einsum("kve,kvw,kwe->ke", rotation, spectrum, rotation).flatten().to(x)
+
     def pointwise(self, variance: Tensor) -> Tensor:
         """Return the variance of fields at every point; it is the same everywhere.
 
@@ -124,15 +130,9 @@ def fit_plane_waves(z: Tensor, increments: Tensor, scale: Tensor) -> PlaneWaves:
     rows, cols = z.shape[-2:]
     spectrum = _cross_spectrum(z / scale)
     climate, rotation = torch.linalg.eigh(spectrum)
-    own = torch.einsum("kve,kvw,kwe->ke", rotation, _cross_spectrum(increments), rotation)
-    return PlaneWaves(
-        climate=climate.clamp_min(SMALLEST).flatten().float(),
-        own=own.clamp_min(SMALLEST).flatten().float(),
-        scale=scale,
-        rotation=rotation.float(),
-        rows=rows,
-        cols=cols,
-    )
+    climate = climate.clamp_min(SMALLEST).flatten().float()
+    waves = PlaneWaves(climate, climate, scale, rotation.float(), rows, cols)
+    return replace(waves, own=waves.power(increments).clamp_min(SMALLEST).float())
 
 
 def _cross_spectrum(x: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from torch import Tensor
 from stormda.grid import Grid, grid_from_dict
 from stormda.parallel import StartedMesh, splits
 from stormda.storm.config import StormConfig, from_dict, to_dict
-from stormda.storm.network import Encoded, StormNetwork
+from stormda.storm.encoded import Encoded
+from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.training_mesh import take_up
 from stormda.storm.window import accumulated, frames_of, from_increments

@@ -66,6 +66,11 @@ class FileRecipe:
             raise ValueError("split.validation_hours: expected some for trials, got 0")
         if self.trial.every and self.coarsening > 1:
             raise ValueError("trial.every: expected 0 for downscaling, which has no cycles")
+        if self.network.transport:
+            raise ValueError(
+                "network.transport: expected 0 for files, as laws of motion are fitted to "
+                f"simulations, got {self.network.transport}"
+            )
         if self.validate_every < 1:
             raise ValueError(f"validate_every: expected at least 1, got {self.validate_every}")
         if self.coarsening < 1:

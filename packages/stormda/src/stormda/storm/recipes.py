@@ -12,8 +12,10 @@ from types import MappingProxyType
 
 from stormda.assimilation.systems import SQGConfig
 from stormda.storm.config import StormConfig
+from stormda.storm.objective import NoiseLevels
 from stormda.storm.sphere.flow import VARIABLES, FlowConfig
 from stormda.storm.training_config import TrainingConfig
+from stormda.storm.transport_fit import FitSettings
 from stormda.storm.twin.archive import ArchiveConfig
 from stormda.storm.twin.samples import PastErrors
 
@@ -27,11 +29,16 @@ class SqgRecipe:
             variables=("theta_lower", "theta_upper"),
             width=128,
             heads=4,
-            encoder_depth=6,
+            encoder_depth=4,
             depth=2,
+            waves=True,
+            transport=12,
         )
     )
     """The network."""
+
+    law: FitSettings = field(default_factory=FitSettings)
+    """How its law of motion is fitted."""
 
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
     """The simulation that samples are drawn from."""
@@ -44,10 +51,12 @@ class SqgRecipe:
 
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            steps=6_000,
+            steps=2_600,
             batch=16,
             learning_rate=1.5e-3,
+            optimizer="muon",
             ema=0.998,
+            noise=NoiseLevels(mean=-1.8, spread=1.5),
             bfloat16=True,
             compile=True,
             seed=1,

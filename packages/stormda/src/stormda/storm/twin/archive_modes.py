@@ -16,7 +16,8 @@ from stormda.storm.normalization import Normalization
 from stormda.storm.recipes import SphereRecipe, SqgRecipe
 from stormda.storm.streams import stream
 from stormda.storm.twin.archive import Archive
-from stormda.storm.twin.samples import Move, move_on_plane
+from stormda.storm.twin.archive_law import archive_law, start_from_samples
+from stormda.storm.twin.samples import ArchivedSamples, Move, move_on_plane
 
 FRAMES_PER_MODE = 8
 """From how many frames, for each of them, modes are found."""
@@ -36,6 +37,7 @@ def archive_modes(
     seed: int,
     move: Move = move_on_plane,
     on: Callable[[Tensor], Tensor] | None = None,
+    ahead: Callable[[Tensor], Tensor] | None = None,
 ) -> Directions:
     """Return the modes or waves of an archive, of frames that were moved as samples are.
 
@@ -48,6 +50,8 @@ def archive_modes(
         seed: Of the choice of frames and of their moves.
         move: The symmetries of the flow; by default those of the periodic plane.
         on: What takes the fields to their cells, where those are not the grid of the archive.
+        ahead: What takes normalised frames to those after them, where increments are what it
+            leaves.
 
     Returns:
         Directions in units of the normalised increment, for fields (variables, *grid.shape).
@@ -62,8 +66,8 @@ def archive_modes(
     steps = [archive.truth[run, frame], archive.truth[run, frame + config.stride]]
     fields = move(torch.stack(steps, 1), g)
     before, now = normalization.to_z(fields if on is None else on(fields)).unbind(1)
-    increment = normalization.increment
-    return fit_directions(network, now, (now - before) / increment, increment)
+    increment, expected = normalization.increment, before if ahead is None else ahead(before)
+    return fit_directions(network, now, (now - expected) / increment, increment)
 
 
 def starting_network(
@@ -88,7 +92,20 @@ def starting_network(
     seed = recipe.training.seed
     torch.manual_seed(seed)
     network = StormNetwork(recipe.network, grid)
+    ahead = None
+    if network.transport is not None:
+        assert isinstance(recipe, SqgRecipe)  # waves have a plane
+        settings = recipe.law
+        law = archive_law(archive, normalization, recipe.network, seed=seed, settings=settings)
+        network.transport.set(law)
+        ahead = network.transport.next_frame
     if network.modes is not None:
-        known = archive_modes(archive, normalization, recipe.network, seed=seed, move=move, on=on)
+        known = archive_modes(
+            archive, normalization, recipe.network, seed=seed, move=move, on=on, ahead=ahead
+        )
         network.modes.set(known)
+    if network.transport is not None:
+        history = recipe.network.history
+        source = ArchivedSamples(archive, normalization, recipe.errors, history=history, seed=seed)
+        start_from_samples(network, source)
     return network

@@ -1,0 +1,87 @@
+"""The law of motion of an archive, and how large departures from its forecasts are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stormda.storm.config import StormConfig
+from stormda.storm.network import StormNetwork
+from stormda.storm.normalization import Normalization
+from stormda.storm.objective import SampleSource
+from stormda.storm.plane_waves import WaveCovariance
+from stormda.storm.streams import stream
+from stormda.storm.transport import Law
+from stormda.storm.transport_fit import FitSettings, fit_law
+from stormda.storm.twin.archive import Archive
+from stormda.storm.twin.samples import move_on_plane
+
+SAMPLES = 512
+"""Samples that sizes are found from."""
+
+_LAW = 4
+"""What a stream of the training is for (`streams`): its law of motion."""
+
+
+def archive_law(
+    archive: Archive,
+    normalization: Normalization,
+    network: StormConfig,
+    *,
+    seed: int,
+    settings: FitSettings | None = None,
+) -> Law:
+    """Fit a law of motion to the truths of an archive, moved by the symmetries of the plane.
+
+    Pairs are frames of the archive one after the other, which may be closer than those of a
+    history: over a shorter time the law is more nearly linear in its numbers.
+
+    Args:
+        archive: Truths.
+        normalization: Of the fields.
+        network: Whose law it is.
+        seed: Of the choice of frames and of their moves.
+        settings: Of the optimiser.
+
+    Raises:
+        ValueError: The Runge-Kutta steps of the law do not divide into those between frames.
+    """
+    stride = archive.config.stride
+    if network.transport % stride:
+        raise ValueError(
+            f"transport: expected a multiple of {stride}, the frames of the archive in one of a "
+            f"history, got {network.transport}"
+        )
+    g = stream(seed, _LAW)
+    runs, frames = archive.truth.shape[:2]
+
+    def draw(number: int) -> tuple[Tensor, Tensor]:
+        run = torch.randint(runs, (number,), generator=g)
+        frame = torch.randint(frames - 1, (number,), generator=g)
+        pair = torch.stack([archive.truth[run, frame], archive.truth[run, frame + 1]], 1)
+        before, after = normalization.to_z(move_on_plane(pair, g)).unbind(1)
+        return before, after
+
+    return fit_law(draw, time=1 / stride, steps=network.transport // stride, settings=settings)
+
+
+@torch.no_grad()
+def start_from_samples(network: StormNetwork, source: SampleSource) -> None:
+    """Let the errors of pasts have the spectrum, after the law, that samples show.
+
+    What is beside the law's own error is as large as samples say in the mean over their levels;
+    how it goes with the level is left as it is.
+
+    Args:
+        network: With plane waves and a fitted law.
+        source: Of samples.
+    """
+    modes, transport = network.modes, network.transport
+    assert isinstance(modes, WaveCovariance)
+    assert transport is not None
+    batch = source.batch(0, SAMPLES)
+    carried = transport.next_frame(batch.history[:, -1])
+    departure = (batch.target - carried) / source.normalization.increment
+    unknown = modes.variance(modes.known(batch.level))[:, 0] - modes.own
+    found = modes.directions.power(departure) - modes.own
+    modes.log_climate.copy_((found / unknown.mean(0)).clamp(1e-3, 1e3).log())
