@@ -39,7 +39,15 @@ LONGEST = 8
 """Frames of the longest history: validation draws so many for all, and all look at the last."""
 
 HYBRID = replace(
-    sqg().network, mixer="tile+linear", tile=(4, 4), width=64, heads=2, encoder_depth=3, depth=2
+    sqg().network,
+    mixer="tile+linear",
+    tile=(4, 4),
+    width=64,
+    heads=2,
+    encoder_depth=3,
+    depth=2,
+    waves=False,
+    transport=0,
 )
 TILES = replace(HYBRID, mixer="full", network_tiles=(4, 4), network_halo=(1, 1), network_batch=16)
 NETWORKS: dict[str, StormConfig] = {
@@ -57,11 +65,12 @@ NETWORKS: dict[str, StormConfig] = {
     "history-8": replace(HYBRID, history=LONGEST),
     "modes": replace(HYBRID, modes=200),
     "waves": replace(HYBRID, waves=True),
+    "law": replace(HYBRID, waves=True, transport=sqg().network.transport),
     "muon": HYBRID,
 }
 """`tiles-*` is the mode `storm`: exact attention in tiles that the whole network takes one by one;
 with one tile it is `full`. `hybrid` has two frames of history. `modes` and `waves` start from a
-covariance; `muon` is trained by Muon, all others by AdamW."""
+covariance, `law` also from a law of motion; `muon` is trained by Muon, all others by AdamW."""
 
 LEVELS = (0.1, 0.4, 1.6)
 """Noise levels of the errors of denoising."""

@@ -2,7 +2,7 @@
 
     python bench/forecast_floor.py [--seed 200]
 
-The error of 12-hour forecasts, by the shipped prior and by the true model, from pasts of the
+The error of 12-hour forecasts, by the shipped prior, its law of motion alone and the true model, from pasts of the
 demonstration's truth that are exact or wrong by white noise, which the prior is told of. Of these
 errors follows the least error that an analysis of all points, each observed with an error of 1 K,
 can have that knows them by their spectrum e_k [K^2] alone:
@@ -47,8 +47,10 @@ def rows(seed: int) -> Iterator[Row]:
         seen = truth + size * noise
         past = torch.stack([seen[:-2], seen[1:-1]], 1)
         now = equipment.prior.given(past, error=torch.full((2,), size))
+        law, n = equipment.prior.network.transport, equipment.prior.normalization
         forecasts = {
             "prior": now.to_physical(torch.zeros(len(past), *now.shape)),
+            "its law of motion": n.to_x(law.next_frame(n.to_z(past[:, 1]))),
             "true model": equipment.model.forecast(past[:, 1], hours=case.config.hours),
         }
         for model, forecast in forecasts.items():

@@ -110,7 +110,8 @@ def test_denoising_is_the_wiener_filter_of_the_dense_covariance() -> None:
     made.set(waves)
     sigma = torch.tensor([0.4, 2.0], dtype=torch.float64)
     d = normal(2, 2, 8, 12)
-    variance = made.variance(made.known(torch.tensor([[0.0, 0.0], [0.3, 0.1]]).double()))
+    rho = made.known(torch.tensor([[0.0, 0.0], [0.3, 0.1]]).double())
+    variance = made.variance(made.unknown(rho))
     estimate = made.denoise(d, sigma, variance)
     for b in range(2):
         c = matrix(waves, variance[b, 0].detach())

@@ -10,14 +10,19 @@ from torch import Tensor
 from stormda.assimilation.systems import SQG, SQGConfig
 from stormda.grid import PlaneGrid
 from stormda.storm.config import StormConfig
+from stormda.storm.encoded import Encoded
+from stormda.storm.error_spectrum import error_spectrum
+from stormda.storm.filtering import FilterSettings, given_pasts
 from stormda.storm.network import StormNetwork
+from stormda.storm.objective import error_after
+from stormda.storm.prior import Storm
 from stormda.storm.real_recipes import fields
 from stormda.storm.transport import Law, Spectral, Transport, cut, knots, padded, wavenumbers
 from stormda.storm.transport_fit import FitSettings, fit_law
 from stormda.storm.twin.archive import Archive, ArchiveConfig, make_archive
 from stormda.storm.twin.archive_law import archive_law, start_from_samples
 from stormda.storm.twin.samples import ArchivedSamples, PastErrors
-from stormda.storm.twin.training import sqg_normalization
+from stormda.storm.twin.training import PERSISTENCE_ERROR, sqg_normalization
 
 ROWS, COLS = 8, 12
 CONFIG = StormConfig(
@@ -62,7 +67,7 @@ def whole_spectrum(z: Tensor) -> Tensor:
 
 def at_knots(k: float, matrices: Tensor) -> Tensor:
     """Interpolate the matrix of a wavenumber."""
-    at = knots(ROWS, COLS).tolist()
+    k, at = max(k, 1.0), knots(ROWS, COLS).tolist()
     above = next(i for i in range(1, len(at)) if at[i] > k or i == len(at) - 1)
     share = (k - at[above - 1]) / (at[above] - at[above - 1])
     return (1 - share) * matrices[above - 1] + share * matrices[above]
@@ -98,7 +103,7 @@ def test_tendency_is_a_sum_over_pairs_of_waves() -> None:
 def true_law(model: SQG) -> Law:
     """Return the numbers of surface quasi-geostrophic turbulence, in hours and kelvin."""
     c = model.config
-    k = knots(c.points, c.points).double().clamp_min(1.0)
+    k = knots(c.points, c.points).double()
     kappa = 2 * math.pi * k / c.length
     mu = kappa * math.sqrt(c.stratification) * c.depth / c.coriolis
     speed = c.buoyancy_per_kelvin * c.depth / mu * k * (2 * math.pi / c.length) ** 2 * HOUR
@@ -148,7 +153,7 @@ def test_steps_are_of_fourth_order() -> None:
 def test_a_state_times_the_identity_blows_no_wind() -> None:
     law = some_law()
     eye = torch.eye(2, dtype=torch.float64)
-    k = knots(ROWS, COLS).double()[:, None, None].clamp_min(1.0)
+    k = knots(ROWS, COLS).double()[:, None, None]
     other = replace(law, wind=law.wind + 3.0 * k * eye)
     z = normal(1, 2, ROWS, COLS)
     one, two = (Spectral.of(each, ROWS, COLS) for each in (law, other))
@@ -211,7 +216,7 @@ def network(config: StormConfig = CONFIG, points: int = 16) -> StormNetwork:
 def test_a_new_network_forecasts_by_its_law(targets: int) -> None:
     made = network(replace(CONFIG, targets=targets))
     history = torch.randn(2, 2, 2, 16, 16)
-    past = made.encode(history, torch.rand(2, 2))
+    past = made.encode(history, torch.rand(2, 2, 12))
     course = made.transport(history[:, -1], targets)
     expected = course.diff(dim=1).flatten(1, 2)
     torch.testing.assert_close(past.forecast, expected, rtol=0, atol=1e-5)
@@ -225,7 +230,7 @@ def test_where_the_law_leads_is_a_frame_of_the_history() -> None:
     with torch.no_grad():
         for p in made.parameters():
             p.add_(0.1 * torch.randn(p.shape))
-    history, level = torch.randn(2, 2, 2, 16, 16), torch.rand(2, 2)
+    history, level = torch.randn(2, 2, 2, 16, 16), torch.rand(2, 2, 12)
     before = made.encode(history, level)
     assert before.keys.keys.shape[2] == CONFIG.history + 2
     made.transport.wind.mul_(2.0)
@@ -236,22 +241,60 @@ def test_where_the_law_leads_is_a_frame_of_the_history() -> None:
     assert {name for name, _ in made.named_parameters() if "transport" in name} == set()
 
 
-def test_departures_start_as_large_as_samples_show() -> None:
-    """In every direction the mean variance of the network is that of the departures."""
-    flow = archive()
-    n = sqg_normalization()
+def test_what_becomes_of_errors_is_noted() -> None:
+    """In the mean over samples, errors of pasts are told as large as they are."""
+    flow, n = archive(), sqg_normalization()
     made = network()
     made.transport.set(Law(*(torch.zeros_like(x) for x in vars(made.transport.law).values())))
-    made.modes.own.fill_(1e-4)
     source = ArchivedSamples(flow, n, PastErrors(exact=0.0), seed=1)
     start_from_samples(made, source)
     batch = source.batch(0, 512)
-    departure = (batch.target - batch.history[:, -1]) / n.increment
-    found = made.modes.variance(made.modes.known(batch.level))[:, 0].mean(0)
-    expected = made.modes.directions.power(departure)
-    large = expected > 1e-2 * expected.max()
-    assert large.sum() > 5
-    torch.testing.assert_close(found[large], expected[large], rtol=0.02, atol=0)
+    found = made.transport.grown(batch.level).mean(0)
+    expected = error_after(made, made.course(batch.history), batch.target).mean(0)
+    unit = n.increment.square().flatten()[:, None]
+    torch.testing.assert_close(found, expected * made.modes.unit.flatten()[:, None] ** 2 / unit)
+
+
+def test_a_spectrum_is_the_smoothed_power_of_waves() -> None:
+    """Slow twin: sums over all waves; a single long wave counts for its neighbours."""
+    error = normal(2, 1, ROWS, COLS)
+    found = error_spectrum(error)
+    power, (kx, ky) = torch.fft.fft2(error, norm="ortho").abs().square(), wavenumbers(ROWS, COLS)
+    number = found.shape[-1]
+    sums, sizes = torch.zeros(2, number, dtype=torch.float64), torch.zeros(number)
+    for i in range(ROWS):
+        for j in range(COLS):
+            k = round(math.hypot(ky[i, 0].item(), kx[min(j, COLS - j)].item()))
+            sums[:, k] += power[:, 0, i, j]
+            sizes[k] += 1
+    for k in range(number):
+        near = [
+            max(0.0, 1 - abs(math.log(max(k, 1) / max(other, 1))) / math.log(1.5))
+            for other in range(number)
+        ]
+        weights = torch.tensor(near, dtype=torch.float64)
+        expected = (sums * weights).sum(1) / (sizes * weights).sum()
+        torch.testing.assert_close(found[:, 0, k], expected, rtol=1e-12, atol=0)
+
+
+def test_the_spread_of_an_ensemble_tells_how_wrong_it_is() -> None:
+    """White noise on a law at rest: the spectrum is flat, its size the spread's."""
+    made = network()
+    made.transport.set(Law(*(torch.zeros_like(x) for x in vars(made.transport.law).values())))
+    prior = Storm(made, sqg_normalization(), 12.0)
+    pasts = torch.randn(64, 2, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+    settings = FilterSettings(error_factor=0.5, cohesion=0.0, smallest_error=1e-4)
+    told: list[Tensor] = []
+    made.encode = lambda z, level, clock: told.append(level) or past(made, z)  # type: ignore[method-assign]
+    given_pasts(prior, pasts, settings, own=[3, 5])
+    (level,) = told
+    assert level.shape == (2, 2, 12)
+    expected = (0.5 / PERSISTENCE_ERROR) ** 2
+    torch.testing.assert_close(level, torch.full_like(level, expected), rtol=0.2, atol=0)
+
+
+def past(made: StormNetwork, z: Tensor) -> Encoded:
+    return StormNetwork.encode(made, z, torch.ones(len(z), 2, 12))
 
 
 def test_errors() -> None:
@@ -263,6 +306,9 @@ def test_errors() -> None:
         Transport((1, 8, 7), 2)
     with pytest.raises(ValueError, match=r"^transport: expected a multiple of 4, the frames"):
         archive_law(archive(), sqg_normalization(), replace(CONFIG, transport=6), seed=1)
+    prior = Storm(network(), sqg_normalization(), 12.0)
+    with pytest.raises(ValueError, match=r"^error, spectrum: expected one of them"):
+        prior.given(torch.zeros(1, 2, 2, 16, 16))
     recipe = fields(("lower", "upper"))
     with pytest.raises(ValueError, match=r"^network\.transport: expected 0 for files"):
         replace(recipe, network=CONFIG)

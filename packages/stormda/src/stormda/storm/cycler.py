@@ -24,7 +24,7 @@ from stormda.parallel import Communicator, SelfComm
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import filled, step_of
 from stormda.storm.ensemble_share import EnsembleShare
-from stormda.storm.filtering import drawn_together, expected_error, sample_present
+from stormda.storm.filtering import given_pasts, sample_present
 from stormda.storm.frames import Times, clock_features
 from stormda.storm.observation_feedback import FeedbackColumn, feedback_columns
 from stormda.storm.present import Present
@@ -133,11 +133,7 @@ class Cycler:
     def present(self, clock: Tensor | None) -> Present:
         """Return what the past of every own member lets expect."""
         settings = self.config.filter
-        past = drawn_together(self.past, settings.cohesion)[self.share.own]
-        error = expected_error(
-            self.past, self.prior.normalization, settings, self.prior.network.valid
-        )
-        given = self.prior.given(past, error=error, clock=clock)
+        given = given_pasts(self.prior, self.past, settings, own=self.share.own, clock=clock)
         return Present(given, self.config.inflation)
 
     def sample(

@@ -8,6 +8,7 @@ they are expected to be, which the network is told, follows from the spread of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor
 
 from stormda.assimilation import Denoiser, Guidance, Observation, assimilate, dpmpp_2m, mmps
+from stormda.storm.error_spectrum import error_spectrum
 from stormda.storm.normalization import Normalization
-from stormda.storm.prior import Storm
+from stormda.storm.prior import Conditioned, Storm
 from stormda.storm.window import frames_of
 
 
@@ -99,6 +101,40 @@ def expected_error(
     spread = mean.sqrt()
     least = settings.smallest_error * normalization.std.flatten()
     return torch.maximum(settings.error_factor * spread, least)
+
+
+def given_pasts(
+    prior: Storm,
+    pasts: Tensor,
+    settings: FilterSettings,
+    *,
+    own: Sequence[int] | None = None,
+    clock: Tensor | None = None,
+) -> Conditioned:
+    """Condition on the pasts of an ensemble, and on how wrong its spread says that they are.
+
+    Where the prior has a law of motion, that is the spread of what it makes of them.
+
+    Args:
+        prior: The trained prior.
+        pasts: Of all members, (members, history, variables, *grid.shape) [physical units].
+        settings: Cohesion, factor and least error.
+        own: The members that are wanted; None for all.
+        clock: As in `Storm.given`.
+    """
+    drawn = drawn_together(pasts, settings.cohesion)
+    if own is not None:
+        drawn = drawn[list(own)]
+    law, n = prior.network.transport, prior.normalization
+    if law is None:
+        error = expected_error(pasts, n, settings, prior.network.valid)
+        return prior.given(drawn, error=error, clock=clock)
+    with torch.no_grad():
+        ahead = law.next_frame(n.to_z(pasts[:, -1])) / n.increment
+    spread = (ahead - ahead.mean(0)) / math.sqrt(1 - 1 / len(pasts))
+    power = settings.error_factor**2 * error_spectrum(spread).mean(0)
+    least = (settings.smallest_error / n.increment.flatten()[:, None]).square()
+    return prior.given(drawn, spectrum=torch.maximum(power, least), clock=clock)
 
 
 def sample_present(
@@ -184,14 +220,10 @@ class OneStageFilter:
 
     def sample(self, observation: Observation | None, *, clock: Tensor | None = None) -> Tensor:
         """Sample the present of every member, leaving the past as it is."""
-        past = drawn_together(self.past, self.settings.cohesion)
-        error = expected_error(
-            self.past, self.prior.normalization, self.settings, self.prior.network.valid
-        )
         return sample_present(
-            self.prior.given(past, error=error, clock=clock),
+            given_pasts(self.prior, self.past, self.settings, clock=clock),
             observation,
-            members=len(past),
+            members=len(self.past),
             settings=self.settings,
             generator=self.generator,
             guidance=self.guidance,

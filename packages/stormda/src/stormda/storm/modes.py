@@ -267,18 +267,36 @@ class LearnedCovariance(nn.Module, ABC):
         directions = self.directions
         return directions.correlation(directions.noise(level))
 
-    def variance(self, rho: Tensor, frames: int = 1) -> Tensor:
+    def unknown(self, rho: Tensor) -> Tensor:
+        """Return what a history leaves unknown of every direction, (batch, directions)."""
+        return self.climate * (1 - rho.square())
+
+    def along(self, spectrum: Tensor) -> Tensor:
+        """Return the variance along every direction, (batch, directions).
+
+        Args:
+            spectrum: Mean squares of waves, (batch, variables, shells).
+
+        Raises:
+            TypeError: The directions are no waves.
+        """
+        raise TypeError(f"spectrum: expected plane waves, got {type(self).__name__}")
+
+    def variance(self, unknown: Tensor, frames: int = 1) -> Tensor:
         """Return l_i of every direction, (batch, frames, directions).
 
         Only the first increment of a window has to mend the past; the others vary as they do.
-        """
-        unknown = self.climate * self.log_climate.exp() * (1 - rho.square())
-        own = self.own * self.log_own.exp()
-        return _window(own + unknown, own, frames)
 
-    def increments(self, rho: Tensor, frames: int = 1) -> Tensor:
+        Args:
+            unknown: What is unknown of the past, (batch, directions).
+            frames: Of a window.
+        """
+        own = self.own * self.log_own.exp()
+        return _window(own + unknown * self.log_climate.exp(), own, frames)
+
+    def increments(self, unknown: Tensor, frames: int = 1) -> Tensor:
         """Return the variance of the increments themselves, from which l_i starts, likewise."""
-        return _window(self.own + self.climate * (1 - rho.square()), self.own, frames)
+        return _window(self.own + unknown, self.own, frames)
 
     def reversion(self, z: Tensor, rho: Tensor) -> Tensor:
         """Return the increment that takes a frame to its share of the truth in every direction.
@@ -334,11 +352,12 @@ class ModeCovariance(LearnedCovariance):
         >>> covariance = ModeCovariance(2, (1, 4, 4))
         >>> basis, one = torch.eye(2, 16).reshape(2, 1, 4, 4), torch.ones(3)
         >>> covariance.set(Modes(one, one, torch.ones(1, 1, 1), basis))
-        >>> variance = covariance.variance(covariance.known(torch.zeros(1, 1)))
+        >>> exact = covariance.unknown(covariance.known(torch.zeros(1, 1)))
+        >>> variance = covariance.variance(exact)
         >>> d = torch.ones(1, 1, 4, 4)
         >>> bool((covariance.denoise(d, torch.ones(1), variance) == 0.5).all())
         True
-        >>> covariance.variance(covariance.known(torch.zeros(1, 1)), frames=4).shape
+        >>> covariance.variance(exact, frames=4).shape
         torch.Size([1, 4, 3])
     """
 

@@ -41,7 +41,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stormda.attention import (
-    BlockConfig,
     HistoryKeys,
     HistoryProjection,
     SharedModulation,
@@ -55,10 +54,9 @@ from stormda.storm.covariance import covariance_of, transport_of
 from stormda.storm.encoded import Encoded
 from stormda.storm.field_share import FieldShare
 from stormda.storm.heads_cut import cut_block, cut_history
-from stormda.storm.modes import LearnedCovariance
 from stormda.storm.network_tiles import NetworkTiles
 from stormda.storm.scalar_embedding import ScalarEmbedding
-from stormda.storm.token_layout import has_poles, neighbourhood, rows_and_columns
+from stormda.storm.token_layout import block_of, has_poles, neighbourhood, rows_and_columns
 from stormda.storm.window import frames_of
 
 CLOCK_FEATURES = 6
@@ -142,7 +140,8 @@ class StormNetwork(nn.Module):
         self.transport = transport_of(config, grid)
         seen = config.history + (self.transport is not None)
         self.frame = nn.Parameter(0.02 * torch.randn(seen + 1, config.width))
-        self.level = ScalarEmbedding(len(config.variables), config.width)
+        told = 1 if self.transport is None else len(self.transport.bands)
+        self.level = ScalarEmbedding(told * len(config.variables), config.width)
         self.noise = ScalarEmbedding(1, config.width)
         self.clock = nn.Linear(CLOCK_FEATURES, config.width) if config.clock else None
         self._add_blocks(config, whole, expected)
@@ -150,7 +149,7 @@ class StormNetwork(nn.Module):
 
     def _add_blocks(self, config: StormConfig, whole: Patching, shape: tuple[int, ...]) -> None:
         """Make the encoder and the trunk, and what both need."""
-        block = _block(config, whole)
+        block = block_of(config, whole)
         if math.prod(config.network_tiles) > 1:
             self.tiles = NetworkTiles(config, self.share, poles=block.poles)
             block = replace(block, periodic=(False, False), poles=False)
@@ -197,14 +196,24 @@ class StormNetwork(nn.Module):
         """Return the blocks, those of the encoder first."""
         return [*self.encoder, *self.trunk]
 
-    def encode(self, history: Tensor, level: Tensor, clock: Tensor | None = None) -> Encoded:
+    def encode(
+        self,
+        history: Tensor,
+        level: Tensor,
+        clock: Tensor | None = None,
+        *,
+        course: Tensor | None = None,
+    ) -> Encoded:
         """Turn the past into keys and values.
 
         Args:
             history: Normalised frames z, oldest first, (batch, history, variables, *grid.shape).
             level: Expected error of the last frame, in standard deviations of each variable,
-                (batch, variables); 0 where the past is known exactly.
+                (batch, variables); 0 where the past is known exactly. With a law of motion the
+                spectrum of what is wrong after it has acted (`error_spectrum`), in units of the
+                normalised increment, (batch, variables, shells).
             clock: Calendar features of the present, (batch, 6), where the config asks for them.
+            course: From `course`, if it is known.
 
         Raises:
             ValueError: Where a shape does not fit the config.
@@ -213,16 +222,51 @@ class StormNetwork(nn.Module):
         expected = (len(history), self.config.history, *field)
         if tuple(history.shape) != expected:
             raise ValueError(f"history: expected {expected}, got {tuple(history.shape)}")
-        condition = self.level(torch.log(level + 1e-3))
-        if self.clock is not None:
-            if clock is None:
-                raise ValueError("clock: expected calendar features, got None")
-            condition = condition + self.clock(clock)
-        course = self._course(history)
-        seen = (
-            history if course is None else torch.cat([history, self.share.cut(course[:, 1:2])], 1)
-        )
-        frames = self._tokens(self.history_tokens, seen.flatten(0, 1), self.patching)
+        course = self.course(history) if course is None else course
+        condition = self._condition(level, clock)
+        keys, forecast = self._read(history, course, condition)
+        if self.modes is None:
+            size = torch.full_like(level[:, 0], DEPARTURE)
+            return Encoded(keys, condition, forecast, size, None)
+        if course is None:
+            rho = self.modes.known(level)
+            unknown = self.modes.unknown(rho)
+            start = self.modes.reversion(self.share.joined(history[:, -1]), rho)
+        else:
+            unknown = self.modes.along(level)
+            start = (course.diff(dim=1) / self.modes.unit).flatten(1, 2)
+        variance = self.modes.variance(unknown, self.config.targets)
+        if self.config.waves:
+            increments = self.modes.increments(unknown, self.config.targets)
+            forecast = self._along(forecast, increments.sqrt()).clone()
+        forecast[:, : start.shape[1]] += self.share.cut(start)
+        size = self.modes.size(variance).detach()
+        return Encoded(keys, condition, forecast, size, variance)
+
+    def course(self, history: Tensor) -> Tensor | None:
+        """Return the whole newest frame and where the law of motion takes it, if there is one."""
+        if self.transport is None:
+            return None
+        course: Tensor = self.transport(self.share.joined(history[:, -1]), self.config.targets)
+        return course
+
+    def _condition(self, level: Tensor, clock: Tensor | None) -> Tensor:
+        """Embed what is said of the past and of the calendar, (batch, width)."""
+        told = level if self.transport is None else self.transport.told(level)
+        condition: Tensor = self.level(torch.log(told + 1e-3))
+        if self.clock is None:
+            return condition
+        if clock is None:
+            raise ValueError("clock: expected calendar features, got None")
+        condition = condition + self.clock(clock)
+        return condition
+
+    def _read(
+        self, history: Tensor, course: Tensor | None, condition: Tensor
+    ) -> tuple[HistoryKeys, Tensor]:
+        """Return keys and values of past and outlook, and what the encoder forecasts."""
+        seen = [history] if course is None else [history, self.share.cut(course[:, 1:2])]
+        frames = self._tokens(self.history_tokens, torch.cat(seen, 1).flatten(0, 1), self.patching)
         frames = rearrange(frames, "(b k) n d -> b k n d", b=len(history)) + self.frame[:-1, None]
         past = self.keys(frames)
         modulation = self.encoder_modulation(condition)
@@ -231,34 +275,7 @@ class StormNetwork(nn.Module):
         keys = torch.cat([past.keys, outlook.keys], 2)
         values = torch.cat([past.values, outlook.values], 2)
         forecast = self._fields(self.forecast, tokens, history).clone()  # FSDP2 wants no views
-        past = HistoryKeys(keys, values)
-        if self.modes is None:
-            size = torch.full_like(level[:, 0], DEPARTURE)
-            return Encoded(past, condition, forecast, size, None)
-        rho = self.modes.known(level)
-        variance = self.modes.variance(rho, self.config.targets)
-        if self.config.waves:
-            increments = self.modes.increments(rho, self.config.targets)
-            forecast = self._along(forecast, increments.sqrt()).clone()
-        start = self._start(self.modes, history, rho, course)
-        forecast[:, : start.shape[1]] += start
-        size = self.modes.size(variance).detach()
-        return Encoded(past, condition, forecast, size, variance)
-
-    def _course(self, history: Tensor) -> Tensor | None:
-        """Return the whole newest frame and where the law of motion takes it, if there is one."""
-        if self.transport is None:
-            return None
-        course: Tensor = self.transport(self.share.joined(history[:, -1]), self.config.targets)
-        return course
-
-    def _start(
-        self, modes: LearnedCovariance, history: Tensor, rho: Tensor, course: Tensor | None
-    ) -> Tensor:
-        """Return the increments that the encoder's corrections are added to."""
-        if course is None:
-            return self.share.cut(modes.reversion(self.share.joined(history[:, -1]), rho))
-        return self.share.cut((course.diff(dim=1) / modes.unit).flatten(1, 2))
+        return HistoryKeys(keys, values), forecast
 
     def forward(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return D(d; sigma, past), the expected departure from the forecast.
@@ -366,21 +383,6 @@ class StormNetwork(nn.Module):
             static=self.features,
         )
         return tokens
-
-
-def _block(config: StormConfig, whole: Patching) -> BlockConfig:
-    """Return what a block is like whose tokens are those of a whole field."""
-    return BlockConfig(
-        width=config.width,
-        heads=config.heads,
-        mixer=config.mixer,
-        mlp_ratio=config.mlp_ratio,
-        tile=config.tile,
-        halo=config.halo,
-        noise_gate=config.noise_gate,
-        periodic=whole.grid.periodic,
-        poles=has_poles(whole),
-    )
 
 
 def beside(numbers: Tensor, fields: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from stormda.grid import Grid
+from stormda.storm.error_spectrum import error_spectrum
 from stormda.storm.field_share import FieldShare
 from stormda.storm.network import StormNetwork, beside
 from stormda.storm.normalization import Normalization
@@ -191,7 +192,9 @@ def denoising_loss(
         )
     last = batch.history[:, -1]
     w = to_increments(batch.target, last, normalization.increment)
-    past = network.encode(batch.history, batch.level, batch.clock)
+    course = network.course(batch.history)
+    level = batch.level if course is None else error_after(network, course, batch.target)
+    past = network.encode(batch.history, level, batch.clock, course=course)
     departure = (w - past.forecast).detach()
     scale = beside(sigma, w)
     estimate = network(departure + scale * noise, sigma, past)
@@ -209,6 +212,19 @@ def denoising_loss(
     increment = normalization.increment
     field = from_increments(past.forecast, last / increment, torch.ones_like(increment))
     return loss + variation * total_variation(field)
+
+
+def error_after(network: StormNetwork, course: Tensor, target: Tensor) -> Tensor:
+    """Return the spectrum of what is wrong with where the law of motion leads.
+
+    Args:
+        network: With a law, which `StormNetwork.encode` tells the spectrum.
+        course: From `StormNetwork.course`.
+        target: The present, this process's cells of (batch, channels, *grid.shape).
+    """
+    assert network.modes is not None
+    present = network.share.joined(target[:, : course.shape[2]])
+    return error_spectrum((present - course[:, 1]) / network.modes.unit)
 
 
 def _mass(like: Tensor, valid: Tensor | None, weight: Tensor | None) -> Tensor | None:

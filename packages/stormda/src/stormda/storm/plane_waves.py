@@ -173,3 +173,8 @@ class WaveCovariance(LearnedCovariance):
     def directions(self) -> PlaneWaves:
         """Return what it started from."""
         return PlaneWaves(self.climate, self.own, self.unit, self.rotation, self.rows, self.cols)
+
+    def along(self, spectrum: Tensor) -> Tensor:
+        """Return the variance along every direction, were the variables' errors independent."""
+        each = torch.einsum("kve,bvk->bke", self.rotation.square(), spectrum)
+        return each.flatten(1)

@@ -66,7 +66,14 @@ class Storm:
         """Return the grid of its fields."""
         return self.network.grid
 
-    def given(self, history: Tensor, *, error: Tensor, clock: Tensor | None = None) -> Conditioned:
+    def given(
+        self,
+        history: Tensor,
+        *,
+        error: Tensor | None = None,
+        spectrum: Tensor | None = None,
+        clock: Tensor | None = None,
+    ) -> Conditioned:
         """Condition on each member's past.
 
         Args:
@@ -74,15 +81,20 @@ class Storm:
                 (members, history, variables, *grid.shape).
             error: Expected error (1 sigma) of the last frame in physical units, (variables,) or
                 (members, variables); 0 where the past is known exactly.
+            spectrum: In its place, where the network has a law of motion: the spectrum of what is
+                wrong after it has acted (`error_spectrum`), (variables, shells) or one for each
+                member, in units of the normalised increment.
             clock: Calendar features of the present, (6,), where the network uses them.
 
         Returns:
             A denoiser for the present, one conditional for each member.
+
+        Raises:
+            ValueError: Not one of `error` and `spectrum`, or a spectrum where there is no law.
         """
         n = self.normalization
         z = n.to_z(history)
-        level = error.to(z) / n.std.flatten()
-        level = level.expand(history.shape[0], -1)
+        level = self._level(z, error, spectrum)
         if clock is not None:
             clock = clock.to(z).expand(history.shape[0], -1)
         share = self.network.share
@@ -90,6 +102,19 @@ class Storm:
             past = self.network.encode(share.cut(z), level, clock)
             past = replace(past, forecast=share.joined(past.forecast, invariant=True))
         return Conditioned(self.network, n, z[:, -1], past)
+
+    def _level(self, z: Tensor, error: Tensor | None, spectrum: Tensor | None) -> Tensor:
+        """Return what the network is told of the error of each member's past."""
+        transport = self.network.transport
+        if spectrum is not None and error is None and transport is not None:
+            return spectrum.to(z).expand(len(z), *spectrum.shape[-2:])
+        if error is None or spectrum is not None:
+            raise ValueError(
+                "error, spectrum: expected one of them, and an error where there is no law of "
+                f"motion, got {_said(error)} and {_said(spectrum)}"
+            )
+        level = (error.to(z) / self.normalization.std.flatten()).expand(len(z), -1)
+        return level if transport is None else transport.grown(level)
 
     def to(self, device: torch.device | str) -> Storm:
         """Return the prior on another device."""
@@ -225,6 +250,10 @@ class Conditioned:
 
 def _single(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _said(x: Tensor | None) -> str:
+    return "None" if x is None else f"{tuple(x.shape)}"
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

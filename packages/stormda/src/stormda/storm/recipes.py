@@ -32,7 +32,7 @@ class SqgRecipe:
             encoder_depth=4,
             depth=2,
             waves=True,
-            transport=12,
+            transport=16,
         )
     )
     """The network."""
@@ -51,7 +51,7 @@ class SqgRecipe:
 
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            steps=2_600,
+            steps=1_500,
             batch=16,
             learning_rate=1.5e-3,
             optimizer="muon",

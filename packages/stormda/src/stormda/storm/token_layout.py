@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from stormda.attention import Neighbourhood
+from stormda.attention import BlockConfig, Neighbourhood
 from stormda.grid import Border, Patching, bearings
 from stormda.grid.protocol import is_lattice
+from stormda.storm.config import StormConfig
 
 _POLES = (Border.POLE_EDGE, Border.POLE_ROW)
 
@@ -50,3 +51,18 @@ def neighbourhood(patching: Patching) -> Neighbourhood | None:
     around = patching.neighbours()
     bearing = bearings(*patching.centres, around)
     return Neighbourhood(torch.from_numpy(around), torch.from_numpy(bearing))
+
+
+def block_of(config: StormConfig, whole: Patching) -> BlockConfig:
+    """Return what a block is like whose tokens are those of a whole field."""
+    return BlockConfig(
+        width=config.width,
+        heads=config.heads,
+        mixer=config.mixer,
+        mlp_ratio=config.mlp_ratio,
+        tile=config.tile,
+        halo=config.halo,
+        noise_gate=config.noise_gate,
+        periodic=whole.grid.periodic,
+        poles=has_poles(whole),
+    )

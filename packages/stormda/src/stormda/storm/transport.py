@@ -26,6 +26,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from stormda.storm.error_spectrum import LEAST, bands
+from stormda.storm.plane_waves import shell_sizes
+
 
 def wavenumbers(rows: int, cols: int) -> tuple[Tensor, Tensor]:
     """Return (kx, ky) of the coefficients of `rfft2` in waves along the longer side.
@@ -41,15 +44,18 @@ def wavenumbers(rows: int, cols: int) -> tuple[Tensor, Tensor]:
 def knots(rows: int, cols: int) -> Tensor:
     """Return the wavenumbers that matrices are kept for: every one below 4, then whole numbers.
 
+    Means fare like the longest waves.
+
     Examples:
         >>> knots(4, 12)
-        tensor([0.0000, 1.0000, 2.0000, 3.0000, 3.1623, 3.6056, 4.0000, 5.0000, 6.0000,
-                7.0000, 8.0000, 9.0000])
+        tensor([1.0000, 2.0000, 3.0000, 3.1623, 3.6056, 4.0000, 5.0000, 6.0000, 7.0000,
+                8.0000, 9.0000])
     """
     kx, ky = wavenumbers(rows, cols)
     squared = torch.unique((kx.square() + ky.square()).round())
     last = int(squared.max().sqrt().ceil())
-    return torch.cat([squared[squared < 16].sqrt(), torch.arange(4.0, last + 1)])
+    long = squared[(squared > 0) & (squared < 16)].sqrt()
+    return torch.cat([long, torch.arange(4.0, last + 1)])
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class Spectral:
     def of(cls, law: Law, rows: int, cols: int) -> Self:
         """Return what a law does to fields of a shape."""
         kx, ky = (k.to(law.wind) for k in wavenumbers(rows, cols))
-        k = torch.hypot(kx, ky)
+        k = torch.hypot(kx, ky).clamp_min(1.0)
         at = knots(rows, cols).to(law.wind)
         above = torch.searchsorted(at, k, right=True).clamp(1, len(at) - 1)
         share = (k - at[above - 1]) / (at[above] - at[above - 1])
@@ -100,7 +106,7 @@ class Spectral:
 
         forcing = law.forcing[..., None].expand(-1, -1, cols)
         return cls(
-            streamfunction=every_wave(law.wind) / k.clamp_min(1.0),
+            streamfunction=every_wave(law.wind) / k,
             rate=every_wave(law.rate),
             forcing=torch.fft.rfft2(forcing),
             rows=rows,
@@ -192,6 +198,8 @@ class Transport(nn.Module):
     wind: Tensor
     rate: Tensor
     forcing: Tensor
+    growth: Tensor
+    """Spectrum of what becomes of a past that is wrong by 1, (variables, shells)."""
 
     def __init__(self, shape: tuple[int, int, int], steps: int) -> None:
         super().__init__()
@@ -203,6 +211,9 @@ class Transport(nn.Module):
         self.register_buffer("wind", torch.zeros(number, variables, variables))
         self.register_buffer("rate", torch.zeros(number, variables, variables))
         self.register_buffer("forcing", torch.zeros(variables, self.rows))
+        shells = len(shell_sizes(self.rows, self.cols))
+        self.bands = bands(shells)
+        self.register_buffer("growth", torch.ones(variables, shells))
 
     @property
     def law(self) -> Law:
@@ -214,6 +225,25 @@ class Transport(nn.Module):
         self.wind.copy_(law.wind)
         self.rate.copy_(law.rate)
         self.forcing.copy_(law.forcing)
+
+    def told(self, spectrum: Tensor) -> Tensor:
+        """Return the size of errors in a few bands, (batch, variables * bands).
+
+        Args:
+            spectrum: From `error_spectrum`, (batch, variables, shells).
+        """
+        return spectrum[..., self.bands].sqrt().flatten(1)
+
+    def grown(self, level: Tensor) -> Tensor:
+        """Return the spectrum of what becomes of a past whose error has a size.
+
+        Args:
+            level: In standard deviations of each variable, (batch, variables).
+
+        Returns:
+            (batch, variables, shells).
+        """
+        return (level.square()[..., None] * self.growth).clamp_min(LEAST)
 
     def next_frame(self, z: Tensor) -> Tensor:
         """Return the frames after some (batch, variables, rows, cols)."""

@@ -1,4 +1,4 @@
-"""The law of motion of an archive, and how large departures from its forecasts are."""
+"""The law of motion of an archive, and what becomes of errors under it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from stormda.storm.config import StormConfig
+from stormda.storm.error_spectrum import error_spectrum
 from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import SampleSource
-from stormda.storm.plane_waves import WaveCovariance
 from stormda.storm.streams import stream
 from stormda.storm.transport import Law
 from stormda.storm.transport_fit import FitSettings, fit_law
@@ -67,21 +67,15 @@ def archive_law(
 
 @torch.no_grad()
 def start_from_samples(network: StormNetwork, source: SampleSource) -> None:
-    """Let the errors of pasts have the spectrum, after the law, that samples show.
-
-    What is beside the law's own error is as large as samples say in the mean over their levels;
-    how it goes with the level is left as it is.
+    """Note what becomes of errors of a size, in the mean over samples.
 
     Args:
-        network: With plane waves and a fitted law.
+        network: With a fitted law of motion.
         source: Of samples.
     """
-    modes, transport = network.modes, network.transport
-    assert isinstance(modes, WaveCovariance)
+    transport = network.transport
     assert transport is not None
     batch = source.batch(0, SAMPLES)
     carried = transport.next_frame(batch.history[:, -1])
-    departure = (batch.target - carried) / source.normalization.increment
-    unknown = modes.variance(modes.known(batch.level))[:, 0] - modes.own
-    found = modes.directions.power(departure) - modes.own
-    modes.log_climate.copy_((found / unknown.mean(0)).clamp(1e-3, 1e3).log())
+    spectrum = error_spectrum((batch.target - carried) / source.normalization.increment)
+    transport.growth.copy_(spectrum.mean(0) / batch.level.square().mean(0)[:, None])
