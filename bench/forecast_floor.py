@@ -1,10 +1,10 @@
 """What would an analysis of every point be worth at best, with the forecasts that the prior makes?
 
-    python bench/forecast_floor.py [--seed 200]
+    python bench/forecast_floor.py [--seed 200] [--weights DIR]
 
-The error of 12-hour forecasts, by the shipped prior, its law of motion alone and the true model, from pasts of the
-demonstration's truth that are exact or wrong by white noise, which the prior is told of. Of these
-errors follows the least error that an analysis of all points, each observed with an error of 1 K,
+The error of 12-hour forecasts, by the shipped prior or one in DIR, its law of motion alone, if it
+has one, and the true model, from pasts of the demonstration's truth that are exact or wrong by
+white noise, which the prior is told of. Of these errors follows the least error that an analysis of all points, each observed with an error of 1 K,
 can have that knows them by their spectrum e_k [K^2] alone:
 
     floor = sqrt( mean over waves of e_k r / (e_k + r) ),        r = 1 K^2.
@@ -37,9 +37,9 @@ def floor(error: Tensor, variance: float = 1.0) -> float:
     return (power * variance / (power + variance)).mean().sqrt().item()
 
 
-def rows(seed: int) -> Iterator[Row]:
+def rows(seed: int, weights: Path | None) -> Iterator[Row]:
     """Yield a line for each model and error of the past."""
-    equipment = load_equipment(SQGConfig())
+    equipment = load_equipment(SQGConfig(), weights)
     case = make_case(TwinConfig(seed=seed, network="linear-dense"), equipment.model)
     truth, target = case.truth, case.truth[2:]
     for size in PAST_ERRORS:
@@ -47,12 +47,13 @@ def rows(seed: int) -> Iterator[Row]:
         seen = truth + size * noise
         past = torch.stack([seen[:-2], seen[1:-1]], 1)
         now = equipment.prior.given(past, error=torch.full((2,), size))
-        law, n = equipment.prior.network.transport, equipment.prior.normalization
         forecasts = {
             "prior": now.to_physical(torch.zeros(len(past), *now.shape)),
-            "its law of motion": n.to_x(law.next_frame(n.to_z(past[:, 1]))),
             "true model": equipment.model.forecast(past[:, 1], hours=case.config.hours),
         }
+        if (law := equipment.prior.network.transport) is not None:
+            n = equipment.prior.normalization
+            forecasts["its law of motion"] = n.to_x(law.next_frame(n.to_z(past[:, 1])))
         for model, forecast in forecasts.items():
             error = forecast - target
             rms = error.square().mean().sqrt().item()
@@ -65,8 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     seeds = range(FIRST_SEED, 300)
     parser.add_argument("--seed", nargs="+", type=int, choices=seeds, default=[200])
+    parser.add_argument("--weights", type=Path, help="as in `stormda demo`")
     arguments = parser.parse_args()
-    table = [finished(row) for seed in arguments.seed for row in rows(seed)]
+    table = [finished(row) for seed in arguments.seed for row in rows(seed, arguments.weights)]
     for row in table:
         print(*list(row.values())[:5])
     write(PATH, table)

@@ -304,6 +304,11 @@ def test_errors() -> None:
         replace(CONFIG, waves=False)
     with pytest.raises(ValueError, match=r"^transport: expected even rows and columns"):
         Transport((1, 8, 7), 2)
+    stormy = torch.zeros(3, 2, 16, 16)
+    stormy[1] = 1e6 * torch.randn(2, 16, 16)
+    message = r"^transport: expected frames that 4 Runge-Kutta steps .* sample 1 of 3, which"
+    with pytest.raises(ValueError, match=message):
+        network().transport.next_frame(stormy)
     with pytest.raises(ValueError, match=r"^transport: expected a multiple of 4, the frames"):
         archive_law(archive(), sqg_normalization(), replace(CONFIG, transport=6), seed=1)
     prior = Storm(network(), sqg_normalization(), 12.0)

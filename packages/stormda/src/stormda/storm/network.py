@@ -12,8 +12,8 @@ increment w; the trunk denoises the departure d = w - m,
 an estimate of E[d | d + sigma n, history], with s the typical size of a departure. With empirical
 modes (`modes`), the covariance of a departure takes the place of s^2 in the first term; with plane
 waves (`plane_waves`) it does so in all of them, and what the encoder makes has the spectrum of w.
-With a learned law of motion (`transport`), w is what the law leaves of it, and where the law takes
-the newest frame is one more frame of the history.
+With a learned law of motion (`transport`), where it takes the newest frame is one more frame of
+the history and the start of m, and what is wrong is told wave by wave (`error_spectrum`).
 
 Spatial mixing is linear attention with a local convolution, temporal mixing looks at the frames of
 one location only, so every frame costs O(tokens). History tokens never enter the trunk: a long

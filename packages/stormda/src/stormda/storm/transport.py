@@ -259,12 +259,20 @@ class Transport(nn.Module):
 
         Returns:
             (batch, 1 + frames, variables, rows, cols).
+
+        Raises:
+            ValueError: Winds are too strong for the time step, or a frame is not finite.
         """
         with torch.autocast(z.device.type, enabled=False):
             acts = Spectral.of(self.law, self.rows, self.cols)
-            return torch.cat(
-                [self._course(acts, some, frames) for some in torch.split(z, TOGETHER)]
+            parts = [self._course(acts, some, frames) for some in torch.split(z, TOGETHER)]
+        course = torch.cat(parts)
+        if not (good := course.isfinite().flatten(1).all(1)).all():
+            raise ValueError(
+                f"transport: expected frames that {self.steps} Runge-Kutta steps carry on, got "
+                f"sample {int(good.long().argmin())} of {len(z)}, which they blow up"
             )
+        return course
 
     def _course(self, acts: Spectral, z: Tensor, frames: int) -> Tensor:
         course = [z]
