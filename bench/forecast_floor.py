@@ -4,8 +4,9 @@
 
 The error of 12-hour forecasts, by the shipped prior or one in DIR, its law of motion alone, if it
 has one, and the true model, from pasts of the demonstration's truth that are exact or wrong by
-white noise, which the prior is told of. Of these errors follows the least error that an analysis of all points, each observed with an error of 1 K,
-can have that knows them by their spectrum e_k [K^2] alone:
+white noise, which the prior is told of. Of these errors follows the least error that an analysis
+of all points, each observed with an error of 1 K, can have that knows them by their spectrum
+e_k [K^2] alone:
 
     floor = sqrt( mean over waves of e_k r / (e_k + r) ),        r = 1 K^2.
 
