@@ -1,6 +1,7 @@
 """The first signal is noted, the second one acts."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,6 +17,15 @@ def test_a_signal_is_noted_and_the_loop_goes_on_to_its_boundary(number: signal.S
         assert interrupted()
 
 
+@pytest.fixture
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Handle ctrl-c as Python does; a shell's background processes are started to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_the_second_ctrl_c_acts() -> None:
     with Interruption():
         signal.raise_signal(signal.SIGINT)
