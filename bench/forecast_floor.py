@@ -10,7 +10,8 @@ e_k [K^2] alone:
 
     floor = sqrt( mean over waves of e_k r / (e_k + r) ),        r = 1 K^2.
 
-Writes bench/results/forecast_floor.csv, with machine, versions and commit.
+Writes bench/results/forecast_floor.csv, with machine, versions and commit; lines of other models
+and seeds stay in it. A prior in DIR is one that `tools/train_sqg.py --recipe sqg-law` has made.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from ablations import Row, finished, write
+from ablations import Row, finished, read, write
 from torch import Tensor
 
 from stormda.assimilation.systems import SQGConfig
@@ -30,6 +31,7 @@ from stormda.storm.twin.methods import load_equipment
 
 PATH = Path(__file__).parent / "results" / "forecast_floor.csv"
 PAST_ERRORS = (0.0, 0.3, 1.0)
+KEY = ("model", "seed", "past_error")
 
 
 def floor(error: Tensor, variance: float = 1.0) -> float:
@@ -48,11 +50,14 @@ def rows(seed: int, weights: Path | None) -> Iterator[Row]:
         seen = truth + size * noise
         past = torch.stack([seen[:-2], seen[1:-1]], 1)
         now = equipment.prior.given(past, error=torch.full((2,), size))
+        law = equipment.prior.network.transport
         forecasts = {
-            "prior": now.to_physical(torch.zeros(len(past), *now.shape)),
+            "prior" if law is None else "prior with a law": now.to_physical(
+                torch.zeros(len(past), *now.shape)
+            ),
             "true model": equipment.model.forecast(past[:, 1], hours=case.config.hours),
         }
-        if (law := equipment.prior.network.transport) is not None:
+        if law is not None:
             n = equipment.prior.normalization
             forecasts["its law of motion"] = n.to_x(law.next_frame(n.to_z(past[:, 1])))
         for model, forecast in forecasts.items():
@@ -72,7 +77,8 @@ def main() -> None:
     table = [finished(row) for seed in arguments.seed for row in rows(seed, arguments.weights)]
     for row in table:
         print(*list(row.values())[:5])
-    write(PATH, table)
+    new = {tuple(row[k] for k in KEY) for row in table}
+    write(PATH, [row for row in read(PATH) if tuple(row[k] for k in KEY) not in new] + table)
 
 
 if __name__ == "__main__":
