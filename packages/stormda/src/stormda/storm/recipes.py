@@ -67,7 +67,7 @@ def sqg() -> SqgRecipe:
 
 
 def sqg_law() -> SqgRecipe:
-    """Return a recipe that starts from a law of motion; half an hour of one core.
+    """Return a recipe that starts from a law of motion; an hour of one core.
 
     Departures from a law are small where the past is well known, and noise levels reach down to
     them.
@@ -78,7 +78,7 @@ def sqg_law() -> SqgRecipe:
         network=replace(recipe.network, encoder_depth=4, waves=True, transport=16),
         training=replace(
             recipe.training,
-            steps=1_500,
+            steps=3_000,
             optimizer="muon",
             noise=NoiseLevels(mean=-1.8, spread=1.5),
             compile=False,
