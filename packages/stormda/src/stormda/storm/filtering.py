@@ -40,7 +40,8 @@ class FilterSettings:
     """
 
     error_factor: float = 0.5
-    """Expected error of a member's past, in units of the ensemble's spread."""
+    """Expected error of a member's past, in units of the ensemble's spread; with a law of motion,
+    after it has acted."""
 
     cohesion: float = 0.2
     """Share by which the past of a member is drawn towards the mean of all pasts. A member that
