@@ -17,7 +17,7 @@ from torch import Tensor
 from stormda.assimilation.systems import SQG
 from stormda.storm import Storm, StormConfig
 from stormda.storm.network import DEPARTURE, beside
-from stormda.storm.objective import Batch
+from stormda.storm.objective import Batch, encoded
 from stormda.storm.provenance import provenance
 from stormda.storm.recipes import SqgRecipe, sqg, sqg_law
 from stormda.storm.streams import stream
@@ -169,7 +169,7 @@ def judge(
 
 def loss_of(prior: Storm, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
     """Return the loss of the objective for each sample, with one size of departures for all."""
-    past = prior.network.encode(batch.history, batch.level)
+    past = encoded(prior.network, batch)
     target = (batch.target - batch.history[:, -1]) / prior.normalization.increment
     departure, level = target - past.forecast, beside(sigma, noise)
     estimate = prior.network(departure + level * noise, sigma, past)
@@ -180,7 +180,7 @@ def loss_of(prior: Storm, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
 
 def denoised(prior: Storm, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return forecasts, what they should be, and mean squared errors (1 + levels,)."""
-    past = prior.network.encode(batch.history, batch.level)
+    past = encoded(prior.network, batch)
     target = (batch.target - batch.history[:, -1]) / prior.normalization.increment
     departure = target - past.forecast
     squared = [departure.square().mean()]

@@ -20,7 +20,7 @@ from stormda.storm.real_recipes import fields
 from stormda.storm.transport import Law, Spectral, Transport, cut, knots, padded, wavenumbers
 from stormda.storm.transport_fit import FitSettings, fit_law
 from stormda.storm.twin.archive import Archive, ArchiveConfig, make_archive
-from stormda.storm.twin.archive_law import archive_law, start_from_samples
+from stormda.storm.twin.archive_law import archive_law, note_growth
 from stormda.storm.twin.samples import ArchivedSamples, PastErrors
 from stormda.storm.twin.training import PERSISTENCE_ERROR, sqg_normalization
 
@@ -140,6 +140,13 @@ def test_carrying_conserves_what_it_should() -> None:
     torch.testing.assert_close(later.mean((2, 3)), z.mean((2, 3)), rtol=0, atol=1e-12)
     square, then = (x.square().mean((2, 3)) for x in (z, later))
     torch.testing.assert_close(then, square, rtol=1e-6, atol=0)
+    energy, then = (energy_of(acts, x) for x in (z, later))
+    torch.testing.assert_close(then, energy, rtol=1e-6, atol=1e-9)
+
+
+def energy_of(acts: Spectral, z: Tensor) -> Tensor:
+    psi = torch.einsum("vwrc,bwrc->bvrc", acts.streamfunction + 0j, torch.fft.rfft2(z))
+    return (z * torch.fft.irfft2(psi, s=z.shape[-2:])).mean((1, 2, 3))
 
 
 def test_steps_are_of_fourth_order() -> None:
@@ -247,7 +254,7 @@ def test_what_becomes_of_errors_is_noted() -> None:
     made = network()
     made.transport.set(Law(*(torch.zeros_like(x) for x in vars(made.transport.law).values())))
     source = ArchivedSamples(flow, n, PastErrors(exact=0.0), seed=1)
-    start_from_samples(made, source)
+    note_growth(made, source)
     batch = source.batch(0, 512)
     found = made.transport.grown(batch.level).mean(0)
     expected = error_after(made, made.course(batch.history), batch.target).mean(0)

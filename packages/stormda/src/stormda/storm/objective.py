@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from stormda.grid import Grid
+from stormda.storm.encoded import Encoded
 from stormda.storm.error_spectrum import error_spectrum
 from stormda.storm.field_share import FieldShare
 from stormda.storm.network import StormNetwork, beside
@@ -192,9 +193,7 @@ def denoising_loss(
         )
     last = batch.history[:, -1]
     w = to_increments(batch.target, last, normalization.increment)
-    course = network.course(batch.history)
-    level = batch.level if course is None else error_after(network, course, batch.target)
-    past = network.encode(batch.history, level, batch.clock, course=course)
+    past = encoded(network, batch)
     departure = (w - past.forecast).detach()
     scale = beside(sigma, w)
     estimate = network(departure + scale * noise, sigma, past)
@@ -212,6 +211,19 @@ def denoising_loss(
     increment = normalization.increment
     field = from_increments(past.forecast, last / increment, torch.ones_like(increment))
     return loss + variation * total_variation(field)
+
+
+def encoded(network: StormNetwork, batch: Batch) -> Encoded:
+    """Return the past of samples, as a network is told of it in training.
+
+    Args:
+        network: Without a law of motion it is told the level of the batch, with one the spectrum
+            of what is wrong after the law has acted.
+        batch: Samples, of which this process has the cells of `network.share`.
+    """
+    course = network.course(batch.history)
+    level = batch.level if course is None else error_after(network, course, batch.target)
+    return network.encode(batch.history, level, batch.clock, course=course)
 
 
 def error_after(network: StormNetwork, course: Tensor, target: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def archive_law(
 
 
 @torch.no_grad()
-def start_from_samples(network: StormNetwork, source: SampleSource) -> None:
+def note_growth(network: StormNetwork, source: SampleSource) -> None:
     """Note what becomes of errors of a size, in the mean over samples.
 
     Args:

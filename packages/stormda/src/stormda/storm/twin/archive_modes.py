@@ -16,7 +16,7 @@ from stormda.storm.normalization import Normalization
 from stormda.storm.recipes import SphereRecipe, SqgRecipe
 from stormda.storm.streams import stream
 from stormda.storm.twin.archive import Archive
-from stormda.storm.twin.archive_law import archive_law, start_from_samples
+from stormda.storm.twin.archive_law import archive_law, note_growth
 from stormda.storm.twin.samples import ArchivedSamples, Move, move_on_plane
 
 FRAMES_PER_MODE = 8
@@ -107,5 +107,5 @@ def starting_network(
     if network.transport is not None:
         history = recipe.network.history
         source = ArchivedSamples(archive, normalization, recipe.errors, history=history, seed=seed)
-        start_from_samples(network, source)
+        note_growth(network, source)
     return network
