@@ -293,9 +293,9 @@ def test_the_spread_of_an_ensemble_tells_how_wrong_it_is() -> None:
     settings = FilterSettings(error_factor=0.5, cohesion=0.0, smallest_error=1e-4)
     told: list[Tensor] = []
     made.encode = lambda z, level, clock: told.append(level) or past(made, z)  # type: ignore[method-assign]
-    given_pasts(prior, pasts, settings, own=[3, 5])
+    given_pasts(prior, pasts, settings)
     (level,) = told
-    assert level.shape == (2, 2, 12)
+    assert level.shape == (64, 2, 12)
     expected = (0.5 / PERSISTENCE_ERROR) ** 2
     torch.testing.assert_close(level, torch.full_like(level, expected), rtol=0.2, atol=0)
 

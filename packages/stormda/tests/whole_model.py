@@ -35,7 +35,8 @@ from stormda.storm import (
     Trainer,
     TrainingConfig,
 )
-from stormda.storm.filtering import FilterSettings, sample_present
+from stormda.storm.ensemble_share import EnsembleShare
+from stormda.storm.filtering import FilterSettings, given_pasts, sample_present
 from stormda.storm.modes import ModeCovariance
 from stormda.storm.objective import Batch
 from stormda.storm.plane_waves import WaveCovariance
@@ -265,6 +266,18 @@ def check_sampling(case: Case, mesh: StartedMesh, folder: Path) -> None:
     assert_close(sampled(many), sampled(one), rtol=1e-8, atol=1e-8)
 
 
+def check_members(case: Case, mesh: StartedMesh) -> None:
+    """What processes learn from the spread of an ensemble is what one learns that carries all."""
+    prior = Storm(trained(case).eval().requires_grad_(False), Noise.normalization, 6.0)
+    pasts, settings = Noise(case).batch(0, 6).history, FilterSettings(cohesion=0.3)
+    share = EnsembleShare(len(pasts), mesh.world)
+    mine = given_pasts(prior, pasts, settings, share=share).past
+    all_of_them = given_pasts(prior, pasts, settings).past
+    assert 0 < len(share.own) < len(pasts)
+    assert_close(mine.forecast, all_of_them.forecast[share.own], rtol=1e-10, atol=1e-12)
+    assert_close(mine.variance, all_of_them.variance[share.own], rtol=1e-10, atol=1e-12)
+
+
 def check_sources(mesh: StartedMesh) -> None:
     """Two steps of two sources with one trunk, tokens of one shape and patches of two."""
     fine = PlaneGrid((20, 24), spacing_m=(0.5, 0.5), periodic=(True, True))
@@ -312,6 +325,7 @@ def check_hybrid(folder: Path) -> None:
         check_steps(case, here, there, folder / str(i))
     for mesh in (meshes[2], meshes[3]):
         check_sources(mesh)
+    check_members(CASES[-1], meshes[0])
 
 
 def check_storm(folder: Path) -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormda.grid import describe_difference
-from stormda.io import ObservationTable, Store
+from stormda.io import EnsembleWriter, ObservationTable, Store
+from stormda.parallel import Communicator
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.frames import Times, read_frames, span
 from stormda.storm.level_fields import holds, units_of
@@ -158,6 +159,25 @@ def _read_pasts(prior: Storm, store: Store, wanted: Times, members: int) -> tupl
         for part in zip(*pairs, strict=True)
     )
     return values, valid
+
+
+def begun(
+    prior: Storm, writer: EnsembleWriter | None, initial: Tensor, comm: Communicator
+) -> tuple[int, Tensor]:
+    """Return how many cycles of a run are done, in whole windows, and every member's past then.
+
+    Args:
+        prior: For the length of a past.
+        writer: Of the run, on the first process; None on the others.
+        initial: The past before the first cycle, (members, history, variables, *grid.shape).
+        comm: The processes that share the ensemble.
+    """
+    stored = 0 if writer is None else len(writer.completed())
+    done = stored - stored % prior.config.targets
+    done = int(comm.broadcast(torch.tensor(done, device=comm.device)))
+    cycles = range(done)[-prior.config.history :]
+    newest = [] if writer is None else [writer.read(cycle).fields for cycle in cycles]
+    return done, comm.broadcast(continued_past(prior, initial, newest).contiguous())
 
 
 def continued_past(

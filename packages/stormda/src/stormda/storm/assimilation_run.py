@@ -18,6 +18,7 @@ from stormda.io import EnsembleWriter, ObservationTable, Store
 from stormda.parallel import Communicator, StartedMesh
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import (
+    begun,
     check_history,
     cycle_times,
     initial_past,
@@ -27,7 +28,6 @@ from stormda.storm.assimilation_inputs import (
 )
 from stormda.storm.cycler import Cycler
 from stormda.storm.ensemble_output import named_fields, run_writer
-from stormda.storm.ensemble_share import begun
 from stormda.storm.frames import Times
 from stormda.storm.observation_feedback import write_run_feedback
 from stormda.storm.prior import Storm

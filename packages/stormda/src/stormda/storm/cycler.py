@@ -133,7 +133,7 @@ class Cycler:
     def present(self, clock: Tensor | None) -> Present:
         """Return what the past of every own member lets expect."""
         settings = self.config.filter
-        given = given_pasts(self.prior, self.past, settings, own=self.share.own, clock=clock)
+        given = given_pasts(self.prior, self.past, settings, share=self.share, clock=clock)
         return Present(given, self.config.inflation)
 
     def sample(

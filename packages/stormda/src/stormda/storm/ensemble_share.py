@@ -10,13 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from stormda.io import EnsembleWriter
 from stormda.parallel import Communicator, SelfComm, balanced_sizes, members
-from stormda.storm.assimilation_inputs import continued_past
-from stormda.storm.prior import Storm
 
 
 @dataclass(frozen=True)
@@ -59,22 +55,3 @@ class EnsembleShare:
     def mean(self, own: Tensor) -> Tensor:
         """Return the mean over all members of what is the mean over own ones."""
         return self.comm.all_reduce(own * (len(self.own) / self.total))
-
-
-def begun(
-    prior: Storm, writer: EnsembleWriter | None, initial: Tensor, comm: Communicator
-) -> tuple[int, Tensor]:
-    """Return how many cycles of a run are done, in whole windows, and every member's past then.
-
-    Args:
-        prior: For the length of a past.
-        writer: Of the run, on the first process; None on the others.
-        initial: The past before the first cycle, (members, history, variables, *grid.shape).
-        comm: The processes that share the ensemble.
-    """
-    stored = 0 if writer is None else len(writer.completed())
-    done = stored - stored % prior.config.targets
-    done = int(comm.broadcast(torch.tensor(done, device=comm.device)))
-    cycles = range(done)[-prior.config.history :]
-    newest = [] if writer is None else [writer.read(cycle).fields for cycle in cycles]
-    return done, comm.broadcast(continued_past(prior, initial, newest).contiguous())

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from stormda.assimilation import Denoiser, Guidance, Observation, assimilate, dpmpp_2m, mmps
+from stormda.storm.ensemble_share import EnsembleShare
 from stormda.storm.error_spectrum import error_spectrum
 from stormda.storm.normalization import Normalization
 from stormda.storm.prior import Conditioned, Storm
@@ -109,31 +110,32 @@ def given_pasts(
     pasts: Tensor,
     settings: FilterSettings,
     *,
-    own: Sequence[int] | None = None,
+    share: EnsembleShare | None = None,
     clock: Tensor | None = None,
 ) -> Conditioned:
     """Condition on the pasts of an ensemble, and on how wrong its spread says that they are.
 
     Where the prior has a law of motion, that is the spread of what it makes of them.
+    Every process carries its own members on.
 
     Args:
         prior: The trained prior.
         pasts: Of all members, (members, history, variables, *grid.shape) [physical units].
         settings: Cohesion, factor and least error.
-        own: The members that are wanted; None for all.
+        share: Which members are conditioned on, and by whom the others; None for all by this
+            process.
         clock: As in `Storm.given`.
     """
-    drawn = drawn_together(pasts, settings.cohesion)
-    if own is not None:
-        drawn = drawn[list(own)]
+    share = share or EnsembleShare(len(pasts))
+    drawn = drawn_together(pasts, settings.cohesion)[share.own]
     law, n = prior.network.transport, prior.normalization
     if law is None:
         error = expected_error(pasts, n, settings, prior.network.valid)
         return prior.given(drawn, error=error, clock=clock)
     with torch.no_grad():
-        ahead = law.next_frame(n.to_z(pasts[:, -1])) / n.increment
-    spread = (ahead - ahead.mean(0)) / math.sqrt(1 - 1 / len(pasts))
-    power = settings.error_factor**2 * error_spectrum(spread).mean(0)
+        ahead = law.next_frame(n.to_z(pasts[share.own, -1])) / n.increment
+    spread = (ahead - share.mean(ahead.mean(0))) / math.sqrt(1 - 1 / len(pasts))
+    power = settings.error_factor**2 * share.mean(error_spectrum(spread).mean(0))
     least = (settings.smallest_error / n.increment.flatten()[:, None]).square()
     return prior.given(drawn, spectrum=torch.maximum(power, least), clock=clock)
 

@@ -20,13 +20,13 @@ from stormda.io import ObservationTable, Store, observation_table
 from stormda.parallel import StartedMesh
 from stormda.storm.assimilation_config import AssimilationConfig
 from stormda.storm.assimilation_inputs import (
+    begun,
     check_history,
     initial_past,
     step_of,
 )
 from stormda.storm.cycler import Cycler
 from stormda.storm.ensemble_output import named_fields, run_writer
-from stormda.storm.ensemble_share import begun
 from stormda.storm.filtering import FilterSettings
 from stormda.storm.prior import Storm
 
