@@ -50,11 +50,13 @@ from stormda.storm.provenance import commit, machine, provenance
 from stormda.storm.recipes import sqg
 from stormda.storm.scores import EnsembleRun, collect, score
 from stormda.storm.twin.case import Case, TwinConfig, make_case, observe
-from stormda.storm.twin.methods import load_tuned
 from stormda.storm.twin.samples import ArchivedSamples
 
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, object]
+
+CYCLED = FilterSettings(error_factor=0.5, cohesion=0.2, steps=9, sigma_max=10.0)
+"""How all are cycled: as suited a larger prior without a law of motion best."""
 
 
 # ---- Cycled analyses
@@ -101,7 +103,7 @@ def ablation(shop: Workshop, name: str, seed: int, source: ArchivedSamples, case
     losses, alone = judge(prior, source, batches=16)
     minus = against_hybrid(shop, name, seed, losses)
     seen = (case.observation(k) for k in range(case.config.cycles))
-    run, scores = analyse(prior, case, seen, settings_of_demo())
+    run, scores = analyse(prior, case, seen, CYCLED)
     error = run.mean - truth_of(case)
     return {
         "network": name,
@@ -125,11 +127,6 @@ def against_hybrid(shop: Workshop, name: str, seed: int, losses: Sequence[float]
     kept = shop.place("hybrid", seed) / "losses.json"
     default = json.loads(kept.read_text()) if kept.is_file() else [math.nan] * len(losses)
     return [a - b for a, b in zip(losses, default, strict=True)]
-
-
-def settings_of_demo() -> FilterSettings:
-    """Return how the demonstration cycles its prior."""
-    return load_tuned()["arctan-sparse"].storm
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -165,7 +162,7 @@ def guided(
     prior: Storm, case: Case, density: float, method: str, settings: Mapping[str, float]
 ) -> Row:
     """Return the scores of a guidance with its settings."""
-    chosen, guidance = settings_of_demo(), None
+    chosen, guidance = CYCLED, None
     if method == "dps":
         chosen = replace(chosen, steps=int(settings["steps"]))
         guidance = dps(zeta=settings["zeta"])
@@ -190,7 +187,7 @@ def compare_guidance(shop: Workshop, cycles: int) -> Iterator[Row]:
     """Yield the lines of the second table."""
     prior, case = shop.prior("hybrid", 1), make(200, cycles)
     nothing = [None] * cycles
-    free = analyse(prior, case, nothing, settings_of_demo())[1]
+    free = analyse(prior, case, nothing, CYCLED)[1]
     yield {"observed": 0.0, "guidance": "none", "settings": ""} | free
     rehearsal = make(100, 4)
     for density in DENSITIES:

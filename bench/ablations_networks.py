@@ -19,7 +19,7 @@ from stormda.storm import Storm, StormConfig
 from stormda.storm.network import DEPARTURE, beside
 from stormda.storm.objective import Batch, encoded
 from stormda.storm.provenance import provenance
-from stormda.storm.recipes import SqgRecipe, sqg, sqg_law
+from stormda.storm.recipes import SqgRecipe, sqg
 from stormda.storm.streams import stream
 from stormda.storm.training import Trainer
 from stormda.storm.training_config import TrainingConfig
@@ -46,6 +46,8 @@ HYBRID = replace(
     heads=2,
     encoder_depth=3,
     depth=2,
+    waves=False,
+    transport=0,
 )
 TILES = replace(HYBRID, mixer="full", network_tiles=(4, 4), network_halo=(1, 1), network_batch=16)
 NETWORKS: dict[str, StormConfig] = {
@@ -63,7 +65,7 @@ NETWORKS: dict[str, StormConfig] = {
     "history-8": replace(HYBRID, history=LONGEST),
     "modes": replace(HYBRID, modes=200),
     "waves": replace(HYBRID, waves=True),
-    "law": replace(HYBRID, waves=True, transport=sqg_law().network.transport),
+    "law": replace(HYBRID, waves=True, transport=sqg().network.transport),
     "muon": HYBRID,
 }
 """`tiles-*` is the mode `storm`: exact attention in tiles that the whole network takes one by one;

@@ -11,7 +11,7 @@ e_k [K^2] alone:
     floor = sqrt( mean over waves of e_k r / (e_k + r) ),        r = 1 K^2.
 
 Writes bench/results/forecast_floor.csv, with machine, versions and commit; lines of other models
-and seeds stay in it. A prior in DIR is one that `tools/train_sqg.py --recipe sqg-law` has made.
+and seeds stay in it.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def rows(seed: int, weights: Path | None) -> Iterator[Row]:
         now = equipment.prior.given(past, error=torch.full((2,), size))
         law = equipment.prior.network.transport
         forecasts = {
-            "prior" if law is None else "prior with a law": now.to_physical(
-                torch.zeros(len(past), *now.shape)
-            ),
+            "prior": now.to_physical(torch.zeros(len(past), *now.shape)),
             "true model": equipment.model.forecast(past[:, 1], hours=case.config.hours),
         }
         if law is not None:

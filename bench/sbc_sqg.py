@@ -3,10 +3,10 @@
     python bench/sbc_sqg.py DIR [--cases 40]
 
 Each case is a sample of what the prior was trained on, from truths and errors of seed 210: a past
-that is wrong by so much, and the present. What is observed of the present, an arctan of 10 % of
-the points, is drawn too; 15 members are drawn without and with the observations. If prior,
-guidance and sampler are right, the rank of the truth among the members is uniform, whatever is
-looked at (Talts et al., 2018, arXiv:1804.06788):
+that is wrong by so much, which the prior is told wave by wave, and the present. What is observed
+of the present, an arctan of 10 % of the points, is drawn too; 15 members are drawn without and
+with the observations. If prior, guidance and sampler are right, the rank of the truth among the
+members is uniform, whatever is looked at (Talts et al., 2018, arXiv:1804.06788):
 
 - values, and gradients along x, at four places of each boundary, ten thousand km apart;
 - the mean of each boundary, which the flow keeps almost: what is less than the sampler's last
@@ -33,6 +33,7 @@ from torch import Tensor
 from stormda.assimilation import DiagonalError, Observation, rank_histogram
 from stormda.assimilation.systems import SQG, SQGConfig
 from stormda.storm.filtering import sample_present
+from stormda.storm.objective import error_after
 from stormda.storm.recipes import sqg
 from stormda.storm.streams import stream
 from stormda.storm.twin.archive import ArchiveConfig, kept_archive, make_archive
@@ -71,12 +72,14 @@ def draws(
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield members (15, 2, 64, 64) [K] of prior and posterior of a case, and its truth."""
     prior, settings = equipment.prior, equipment.tuned[NETWORK].storm
-    batch, n = source.batch(case, 1), prior.normalization
+    batch, n, network = source.batch(case, 1), prior.normalization, prior.network
     history = n.to_x(batch.history).expand(MEMBERS, -1, -1, -1, -1)
-    now = prior.given(history, error=batch.level[0] * n.std.flatten())
-    truth, network = n.to_x(batch.target)[0], NETWORKS[NETWORK]
-    seen = observe(truth, network, stream(SEED, 1, case))
-    observation = Observation(seen.y, network.operator(seen.index), DiagonalError(network.std))
+    course = network.course(batch.history)
+    assert course is not None
+    now = prior.given(history, spectrum=error_after(network, course, batch.target))
+    truth, sensors = n.to_x(batch.target)[0], NETWORKS[NETWORK]
+    seen = observe(truth, sensors, stream(SEED, 1, case))
+    observation = Observation(seen.y, sensors.operator(seen.index), DiagonalError(sensors.std))
     for name, given in (("prior", None), ("posterior", observation)):
         g = stream(SEED, 2, case)
         x = sample_present(now, given, members=MEMBERS, settings=settings, generator=g)

@@ -1,6 +1,6 @@
-"""Train the demo prior, or one that starts from a law of motion.
+"""Train the demo prior.
 
-    python tools/train_sqg.py --out DIR [--recipe sqg-law] [--set field=value]
+    python tools/train_sqg.py --out DIR [--set field=value]
 
 Simulates an archive, fits the prior and writes prior.safetensors, climatology.safetensors and
 training.csv. Run again, it goes on.
@@ -15,22 +15,17 @@ from pathlib import Path
 from stormda.parallel import Interruption
 from stormda.storm.config import override
 from stormda.storm.network import StormNetwork, parameter_count
-from stormda.storm.recipes import sqg, sqg_law
+from stormda.storm.recipes import sqg
 from stormda.storm.twin.training import sqg_grid, train_sqg
-
-PLANE = {"sqg": sqg, "sqg-law": sqg_law}
 
 
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipe", choices=[*PLANE], default="sqg")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     arguments = parser.parse_args()
-    recipe = override(
-        PLANE[arguments.recipe](), dict(item.split("=", 1) for item in arguments.set)
-    )
+    recipe = override(sqg(), dict(item.split("=", 1) for item in arguments.set))
     print(json.dumps(dataclasses.asdict(recipe), indent=1))
     size = parameter_count(StormNetwork(recipe.network, sqg_grid(recipe)))
     print(f"{size:,} parameters")
@@ -44,12 +39,7 @@ def main() -> None:
             print(f"step {step:6d}  loss {mean:.4f}  {time.time() - begun:7.1f} s", flush=True)
 
     with Interruption() as interrupted:
-        train_sqg(
-            recipe,
-            arguments.out,
-            progress=report,
-            interrupted=interrupted,
-        )
+        train_sqg(recipe, arguments.out, progress=report, interrupted=interrupted)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
                              [--grid SETTING=VALUE,VALUE ...]
 
 Tries all combinations of a grid and scores each by the CRPS over the scored cycles, mean over the
-seeds. Of the trials within 2 % of the best it keeps the one whose spread is nearest to its skill.
+seeds. Of the trials within 2 % of the best it keeps the one whose spread is nearest to its skill,
+of those that spread far enough if there are any: what spreads too little may lose the truth later.
 Writes every trial to bench/results/tuning_sqg.csv and the choices to tuned.toml, from which the
 demonstration reads them; what is not asked for stays as it is. `--grid` tries other values than
 those of the file.
@@ -126,10 +127,14 @@ def tune(
 
 
 def pick(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the best calibrated of the trials whose CRPS is within 2 % of the smallest."""
+    """Return the best calibrated of the trials whose CRPS is within 2 % of the smallest.
+
+    One that spreads too little is taken only where all of these do.
+    """
     limit = 1.02 * min(one["crps"] for one in trials)
     near = [one for one in trials if one["crps"] <= limit]
-    return min(near, key=lambda one: abs(one["spread_skill"] - 1))
+    enough = [one for one in near if one["spread_skill"] >= 1]
+    return min(enough or near, key=lambda one: abs(one["spread_skill"] - 1))
 
 
 def trial(method: str, case: Case, equipment: Equipment, tuned: Tuned) -> Row:
