@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from stormda.assimilation.systems import SQGConfig
 from stormda.io import atomic_path
-from stormda.storm.demo import FIRST_SEED, run_case
+from stormda.storm.demo import FIRST_SEED, run_method
 from stormda.storm.provenance import commit, machine, provenance
-from stormda.storm.scores import Row
-from stormda.storm.twin.case import NETWORKS, TwinConfig
+from stormda.storm.scores import Row, score
+from stormda.storm.twin.case import NETWORKS, TwinConfig, make_case
 from stormda.storm.twin.methods import METHODS, load_equipment
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,10 +54,12 @@ def main() -> None:
                 members=arguments.members,
                 discarded=min(10, arguments.cycles // 3),
             )
-            outcome = run_case(
-                config, equipment, arguments.method, lambda what, done: bar.update(done)
-            )
-            rows += [(seed, row) for row in outcome.rows]
+            case = make_case(config, equipment.model)
+            for method in arguments.method:
+                run, seconds = run_method(METHODS[method], case, equipment, bar.update)
+                scored, truth = run.after(config.discarded), case.truth[1 + config.discarded :]
+                about = {"network": config.network, "method": method, "seconds": seconds}
+                rows.append((seed, score(scored, truth, **about)))
     print(table(write(RESULTS / f"{arguments.name}.csv", rows, arguments.cycles)))
 
 
