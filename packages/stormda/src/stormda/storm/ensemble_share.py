@@ -20,6 +20,7 @@ class EnsembleShare:
     """Which members are whose.
 
     Examples:
+        >>> import torch
         >>> share = EnsembleShare(3)
         >>> share.own, share.everybody(torch.ones(3, 2)).shape
         ([0, 1, 2], torch.Size([3, 2]))
