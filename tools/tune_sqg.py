@@ -113,7 +113,8 @@ def tune(
             name: sum(getattr(row, name) for row in rows) / len(rows)
             for name in ("rmse", "crps", "spread_skill", "coverage90", "seconds")
         }
-        trials.append({**settings, **mean, "seeds": [case.config.seed for case in cases]})
+        seen = {"seeds": [case.config.seed for case in cases], "cycles": cases[0].config.cycles}
+        trials.append({**settings, **mean, **seen})
         bar.update()
         return mean["crps"]
 
@@ -185,8 +186,8 @@ def record(
     network: str, method: str, trials: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> None:
     """Replace a method's trials in the table of results."""
-    columns = ("network", "method", "settings", "seeds", "rmse", "crps", "spread_skill")
-    columns += ("coverage90", "seconds", "machine", "commit")
+    columns = ("network", "method", "settings", "seeds", "cycles", "rmse", "crps")
+    columns += ("spread_skill", "coverage90", "seconds", "machine", "commit")
     rows: list[dict[str, str]] = []
     if RESULTS.exists():
         with RESULTS.open(newline="") as file:
@@ -194,7 +195,7 @@ def record(
                 r for r in csv.DictReader(file) if (r["network"], r["method"]) != (network, method)
             ]
     for one in sorted(trials, key=lambda t: t["crps"]):
-        scores = {k: f"{one[k]:.4f}" for k in columns[4:9]}
+        scores = {k: f"{one[k]:.4f}" for k in columns[5:10]}
         settings = "; ".join(f"{name} = {one[name]:g}" for name in names)
         rows.append(
             {
@@ -202,6 +203,7 @@ def record(
                 "method": method,
                 "settings": settings,
                 "seeds": " ".join(map(str, one["seeds"])),
+                "cycles": str(one["cycles"]),
                 **scores,
                 "machine": machine(),
                 "commit": commit(),

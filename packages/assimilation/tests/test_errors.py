@@ -10,6 +10,7 @@ from stormda.assimilation import (
     CorrelatedError,
     DiagonalError,
     HuberError,
+    JoinedError,
     StudentError,
     VariableError,
 )
@@ -35,8 +36,21 @@ LAWS = [
     StudentError(STD, 5.0),
     HuberError(STD, 1.2),
     VariableError(STD.square().expand(4, 6)),
+    JoinedError(
+        [DiagonalError(0.7), CorrelatedError([covariance(2, 3)]), StudentError(0.4, 5.0)],
+        [3, 2, 1],
+    ),
 ]
-NAMES = ["diagonal", "dense", "two factors", "three factors", "student", "huber", "variable"]
+NAMES = [
+    "diagonal",
+    "dense",
+    "two factors",
+    "three factors",
+    "student",
+    "huber",
+    "variable",
+    "joined",
+]
 laws = pytest.mark.parametrize("law", LAWS, ids=NAMES)
 
 
@@ -105,6 +119,10 @@ def test_huber_integrates_to_one() -> None:
         (lambda: StudentError(1.0, 2.0), "freedom: expected more than 2, got 2.0"),
         (lambda: HuberError(1.0, 0.0), "threshold: expected a positive number, got 0.0"),
         (lambda: HuberError(math.nan), "std: expected positive finite numbers, got nan"),
+        (
+            lambda: JoinedError([DiagonalError(1.0)], [1, 2]),
+            "parts, sizes: expected one or more laws and as many sizes, got 1 and 2",
+        ),
         (lambda: CorrelatedError([]), "factors: expected at least one covariance, got none"),
         (
             lambda: CorrelatedError([torch.ones(2, 3)]),

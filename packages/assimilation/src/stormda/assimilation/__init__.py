@@ -86,6 +86,7 @@ from stormda.assimilation.errors import (
     CorrelatedError,
     DiagonalError,
     HuberError,
+    JoinedError,
     ObservationError,
     StudentError,
     VariableError,
@@ -118,7 +119,7 @@ from stormda.assimilation.guidance import (
     sda,
     tmpd,
 )
-from stormda.assimilation.observation import Observation, Operator
+from stormda.assimilation.observation import Observation, Operator, observed_along
 from stormda.assimilation.operators import (
     affine,
     arctan,
@@ -179,6 +180,7 @@ __all__ = [
     "Guidance",
     "Guided",
     "HuberError",
+    "JoinedError",
     "Linearizable",
     "LowRank",
     "MixturePrior",
@@ -265,6 +267,7 @@ __all__ = [
     "matrix",
     "mmps",
     "none",
+    "observed_along",
     "optimal_interpolation",
     "optimal_proposal",
     "periodic_distance",

@@ -293,7 +293,7 @@ class StormNetwork(nn.Module):
             total = torch.sqrt(size**2 + scale**2)
             residual = self.residual(d / total, torch.log(sigma), past)
             correction = scale * size / total * residual
-        estimate = self._gaussian(d, sigma, past) + correction
+        estimate = self.gaussian(d, sigma, past) + correction
         return estimate if self.here is None else estimate * self._where_known()
 
     def _correction_along(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
@@ -310,8 +310,8 @@ class StormNetwork(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return self.share.cut(self.modes.weigh(self.share.joined(x), weights))
 
-    def _gaussian(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
-        """Return the expected departure, were departures Gaussian."""
+    def gaussian(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
+        """Return the expected departure, were departures Gaussian, as `forward` does."""
         if self.modes is None or past.variance is None:
             size, scale = beside(past.size, d), beside(sigma, d)
             return (size / torch.sqrt(size**2 + scale**2)) ** 2 * d

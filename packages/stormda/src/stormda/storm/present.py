@@ -57,6 +57,10 @@ class Present:
         """Return E[departure | departure + sigma n, past]."""
         return self.given(departure, sigma, **context)
 
+    def shrink(self, states: Tensor, sigma: Tensor) -> Tensor:
+        """Return the product with the covariance of a noisy departure, as `Conditioned` does."""
+        return self.given.shrink(states, sigma)
+
     def to_physical(self, departure: Tensor) -> Tensor:
         """Return the fields that departures stand for [physical units]."""
         return self.given.to_physical(self.inflation * departure)

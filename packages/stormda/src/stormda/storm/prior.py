@@ -233,6 +233,18 @@ class Conditioned:
         estimate: Tensor = self.network(share.enter(x), sigma, self.past)
         return share.joined(estimate, invariant=True)
 
+    def shrink(self, states: Tensor, sigma: Tensor) -> Tensor:
+        """Return the product with the covariance of a departure that is known but for noise.
+
+        That of the Gaussian which the network starts from: no derivative of it is taken, and the
+        covariance is a true one. See `stormda.assimilation.Climate`.
+        """
+        share, sigma = self.network.share, sigma.to(states).expand(len(states))
+        estimate = self.network.gaussian(share.enter(states), sigma, self.past)
+        return sigma.square().view(-1, *[1] * (states.ndim - 1)) * share.joined(
+            estimate, invariant=True
+        )
+
     def uncertainty(self) -> Tensor:
         """Return the typical size of a departure [physical units], like the state of a member."""
         with torch.no_grad():

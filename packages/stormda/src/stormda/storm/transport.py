@@ -116,13 +116,13 @@ class Spectral:
     def tendency(self, z: Tensor) -> Tensor:
         """Return dz/dt as a spectrum, of a spectrum (batch, variables, rows, cols // 2 + 1)."""
         rows, cols = 3 * self.rows // 2, 3 * self.cols // 2
-        psi = _times(self.streamfunction, z)
+        psi = times(self.streamfunction, z)
         fine = padded(torch.stack([psi, z]), self.rows, self.cols)
         kx, ky = (1j * k.to(self.rate) for k in wavenumbers(rows, cols))
         p_x, q_x = torch.fft.irfft2(kx * fine, s=(rows, cols)).unbind()
         p_y, q_y = torch.fft.irfft2(ky * fine, s=(rows, cols)).unbind()
         carried = torch.fft.rfft2(p_x * q_y - p_y * q_x)
-        return _times(self.rate, z) + self.forcing - cut(carried, self.rows, self.cols)
+        return times(self.rate, z) + self.forcing - cut(carried, self.rows, self.cols)
 
     def advance(self, z: Tensor, steps: int, time: float = 1.0) -> Tensor:
         """Return fields after some time.
@@ -143,7 +143,7 @@ class Spectral:
         return later
 
 
-def _times(matrices: Tensor, z: Tensor) -> Tensor:
+def times(matrices: Tensor, z: Tensor) -> Tensor:
     """Multiply the variables of every wave by its matrix."""
     return torch.einsum("vwrc,bwrc->bvrc", matrices.to(z.dtype), z)
 

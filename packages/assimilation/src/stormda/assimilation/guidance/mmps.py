@@ -11,6 +11,7 @@ not, and not even steadily better with each step.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from stormda.assimilation.denoiser import Denoiser, linearize
 from stormda.assimilation.guidance.base import Guided, Linearized, linearize_operator
 from stormda.assimilation.guidance.cg import Solution, conjugate_gradients
+from stormda.assimilation.guidance.descent import Iterate, cost_of, descend
 from stormda.assimilation.guidance.solve import Solver, solve_innovation
 from stormda.assimilation.observation import Observation, Operator
 
@@ -89,16 +91,19 @@ class mmps:
     ) -> Guided:
         """Return the posterior mean; the diagnostics are `residual` and `iterations`."""
         x_hat, vjp = linearize(denoiser, x, sigma, context or {})
-        guided = x_hat
+        at = Iterate(pull=torch.zeros_like(x_hat), away=torch.zeros_like(x_hat))
+        cost = partial(cost_of, x_hat, observation, transform)
         for turn in range(self.linearizations):
-            operator = linearize_operator(observation.operator, guided, transform)
+            operator = linearize_operator(observation.operator, x_hat + at.away, transform)
             expected = operator.predicted
             if turn > 0:
-                expected = expected + operator.tangent(x_hat - guided)
+                expected = expected - operator.tangent(at.away)
             solution = self._solve(observation, expected, operator, vjp, sigma)
-            guided = torch.addcmul(x_hat, vjp(operator.adjoint(solution.v)), sigma**2)
+            pull = operator.adjoint(solution.v)
+            target = Iterate(pull=pull, away=sigma**2 * vjp(pull))
+            at = target if self.linearizations == 1 else descend(at, target, cost)
         diagnostics = {"residual": solution.residual, "iterations": solution.iterations}
-        return Guided(x_hat=guided, diagnostics=diagnostics)
+        return Guided(x_hat=x_hat + at.away, diagnostics=diagnostics)
 
     def _solve(
         self,

@@ -23,7 +23,8 @@ from stormda.assimilation import GaussianAnalysis
 from stormda.assimilation.systems import SQG, SQGConfig
 from stormda.io import sha256
 from stormda.storm.config import from_dict
-from stormda.storm.filtering import FilterSettings, run_storm
+from stormda.storm.filtering import FilterSettings
+from stormda.storm.lookback import LookbackSettings, run_lookback
 from stormda.storm.prior import Storm
 from stormda.storm.twin.case import Case
 from stormda.storm.twin.climatology import Climatology
@@ -41,7 +42,7 @@ from stormda.storm.twin.interpolation import InterpolationSettings, run_interpol
 class Tuned:
     """The settings of the methods on one network, found by `tools/tune_sqg.py`."""
 
-    storm: FilterSettings = field(default_factory=FilterSettings)
+    storm: LookbackSettings = field(default_factory=LookbackSettings)
     """Of the one-stage filter."""
 
     letkf: EnsembleSettings = field(default_factory=EnsembleSettings)
@@ -124,9 +125,9 @@ def load_equipment(model: SQGConfig, weights: Path | None = None) -> Equipment:
 
 
 def storm(case: Case, equipment: Equipment) -> Iterator[Tensor]:
-    """Sample p(present | own past, observations), each member for itself: no forecast step."""
+    """Sample p(state | own past, observations), each member for itself: no forecast to correct."""
     observations = (case.observation(cycle) for cycle in range(case.config.cycles))
-    return run_storm(
+    return run_lookback(
         equipment.prior,
         case.initial,
         observations,
