@@ -66,6 +66,8 @@ class Model(nn.Module):
         The Jacobian is carried forward beside the state. Guidance asks for many products with it
         at the same state, each of which would otherwise run back through all steps.
         """
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return self(x)
         later, jacobian = self.tangent(x.detach())
         away = (x - x.detach())[..., None]
         linear: Tensor = later + (jacobian @ away)[..., 0]

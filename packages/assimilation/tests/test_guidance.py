@@ -80,6 +80,32 @@ def test_linearised_again_mmps_finds_the_most_likely_state() -> None:
     assert (once - found).abs().item() > 1
 
 
+def test_a_step_that_goes_too_far_is_cut_for_that_member_alone() -> None:
+    """Whole Gauss-Newton steps towards arctan(x) = 0 run away from where x is above 1.4."""
+    prior = GaussianPrior(torch.zeros(1).double(), 1e4 * torch.eye(1).double())
+    seen = Observation(torch.zeros(1).double(), torch.arctan, DiagonalError(0.01))
+    x, sigma = torch.tensor([[10.0], [1.0]]).double(), torch.tensor(100.0).double()
+    method = mmps(tolerance=1e-12, max_iterations=5, linearizations=20)
+    found = method(prior, x, sigma, seen).x_hat
+    torch.testing.assert_close(found, torch.zeros(2, 1).double(), rtol=0, atol=0.01)
+    alone = method(prior, x[1:], sigma, seen).x_hat
+    assert torch.equal(found[1:], alone)
+
+
+def test_what_cannot_be_evaluated_is_not_gone_to() -> None:
+    """A model that is run from too far away may have no answer."""
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x.abs() < 8, torch.arctan(x), torch.nan)
+
+    prior = GaussianPrior(torch.zeros(1).double(), 1e4 * torch.eye(1).double())
+    seen = Observation(torch.zeros(1).double(), model, DiagonalError(0.01))
+    x, sigma = torch.tensor([[5.0]]).double(), torch.tensor(1.0).double()
+    method = mmps(tolerance=1e-12, max_iterations=5, linearizations=20)
+    found = method(prior, x, sigma, seen).x_hat
+    torch.testing.assert_close(found, torch.zeros(1, 1).double(), rtol=0, atol=0.01)
+
+
 def test_a_linear_operator_is_linearised_once_and_for_all() -> None:
     once, again = (mmps(tolerance=1e-12, max_iterations=50, linearizations=k) for k in (1, 3))
     seen = observed()

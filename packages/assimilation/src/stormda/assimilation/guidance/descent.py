@@ -20,6 +20,9 @@ from stormda.assimilation.observation import Observation, Operator
 HALVINGS = 6
 """How often a step is halved before it is given up."""
 
+ROUNDING = 1e-5
+"""Share of a cost that is no rise."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Iterate:
@@ -65,13 +68,14 @@ def descend(start: Iterate, target: Iterate, cost: Callable[[Iterate], Tensor]) 
         tensor([[1.]])
     """
     before = cost(start)
+    limit = before + ROUNDING * before.abs()
     share = torch.ones_like(before).reshape(-1, *[1] * (start.away.ndim - 1))
     for _ in range(HALVINGS):
-        falls = cost(start.towards(target, share)) <= before
+        falls = cost(start.towards(target, share)) <= limit
         if falls.all():
             break
         share = torch.where(falls.reshape(share.shape), share, share / 2)
     else:
-        falls = cost(start.towards(target, share)) <= before
+        falls = cost(start.towards(target, share)) <= limit
         share = torch.where(falls.reshape(share.shape), share, 0.0)
     return start.towards(target, share)

@@ -59,8 +59,9 @@ class mmps:
 
     linearizations: int = 1
     """How often the operator is linearised at one noise level: first at the prior's mean, then at
-    the posterior's as far as it is known (Gauss and Newton's iteration). More than one
-    helps where the operator is strongly nonlinear over the prior's spread, as a model run is."""
+    the posterior's as far as it is known (Gauss and Newton's iteration). More than one helps where
+    the operator is strongly nonlinear over the prior's spread, as a model run is; steps that would
+    go too far are then cut (`descent`)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
