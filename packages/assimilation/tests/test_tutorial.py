@@ -8,7 +8,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "assimilation.md"
 
 def test_the_tutorial_runs(capsys) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
