@@ -7,6 +7,8 @@ state before is Gaussian, the present is not: it is whatever the learned model m
 
 `one_stage` draws each member's past state given what is observed *at present*, through the model,
 and the present is what the model makes of it: one step of sampling, no forecast that is corrected.
+The past may be more than one interval ago (`window`): its ensemble has then been drawn given the
+observations before, as in the IEnKS.
 
 A network for the shape of the departures, trained on a few hundred pasts, did no better on truths
 that were held out, and is left out.
@@ -97,18 +99,26 @@ def one_stage(twin: Twin, model: Model, settings: Mapping[str, float]) -> Iterat
         tolerance=1e-2, max_iterations=15, linearizations=int(settings["linearizations"])
     )
     x = twin.start[:members].float()
-    for seen in twin.observations:
+    for number, seen in enumerate(twin.observations, start=1):
+        intervals = min(number, int(settings["window"]))
         x = spread(x, x)
         prior = Prior.of(x, settings["radius"])
         noise = prior.departure(x)
         x = assimilate(
             prior,
-            Observation(seen.y.float(), compose(model.along, seen.operator), seen.error),
+            Observation(
+                seen.y.float(),
+                compose(*[model.along] * intervals, seen.operator),
+                seen.error,
+            ),
             members=members,
             generator=g,
             guidance=guidance,
             sampler=lambda denoise, _, z=noise: SAMPLER(denoise, lambda step: z),
             transform=prior.to_state,
         )
-        x = model(prior.to_state(x))
-        yield x
+        course = [prior.to_state(x)]
+        for _ in range(intervals):
+            course.append(model(course[-1]))
+        yield course[-1]
+        x = course[1] if number >= settings["window"] else course[0]

@@ -98,9 +98,10 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
     "spantini2019": {
         "one-stage": {
             "members": [40],
-            "radius": [10.0, 14.0, 20.0, 28.0, 40.0],
-            "inflation": [1.0, 1.02, 1.05],
-            "linearizations": [1, 2, 3, 5, 8],
+            "radius": [28.0, 40.0],
+            "inflation": [1.02, 1.05, 1.1],
+            "linearizations": [5, 10],
+            "window": [1, 2],
         },
         "letkf": {
             "members": [40],
@@ -116,6 +117,7 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
             "radius": [10.0, 14.0, 20.0, 28.0, 40.0],
             "inflation": [0.95, 0.97, 0.98, 1.0],
             "linearizations": [1, 2],
+            "window": [1],
         },
         "letkf": {
             "members": [20],
@@ -129,12 +131,24 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
 
 TUNED: dict[str, dict[str, Settings]] = {
     "spantini2019": {
-        "one-stage": {"members": 40, "radius": 40.0, "inflation": 1.05, "linearizations": 5},
+        "one-stage": {
+            "members": 40,
+            "radius": 40.0,
+            "inflation": 1.05,
+            "linearizations": 10,
+            "window": 2,
+        },
         "letkf": {"members": 40, "inflation": 1.1, "radius": 3.0, "rtps": 0.0},
         "ienks": {"members": 40, "inflation": 1.05},
     },
     "arctan": {
-        "one-stage": {"members": 20, "radius": 28.0, "inflation": 0.97, "linearizations": 1},
+        "one-stage": {
+            "members": 20,
+            "radius": 28.0,
+            "inflation": 0.97,
+            "linearizations": 1,
+            "window": 1,
+        },
         "letkf": {"members": 20, "inflation": 1.0, "radius": 5.0, "rtps": 0.1},
     },
 }

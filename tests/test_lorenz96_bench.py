@@ -10,8 +10,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 from lorenz96_model import Model
-from lorenz96_prior import Prior
-from twin96 import PROBLEMS
+from lorenz96_prior import Prior, one_stage
+from twin96 import PROBLEMS, Twin
+
+from stormda.assimilation import DiagonalError, Observation
 
 
 @pytest.fixture
@@ -53,3 +55,18 @@ def test_departures_are_the_members_in_units_of_the_prior(states) -> None:
     torch.testing.assert_close(prior.to_state(prior.departure(states)), states)
     variance = (prior.root @ prior.root).diagonal()
     torch.testing.assert_close(variance, states.var(0))
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_without_information_members_go_where_the_model_takes_them(model, window) -> None:
+    """However far back the state is that is drawn: all that is lost is what noise is left with."""
+    model = model.float()
+    start = 2 + 0.1 * torch.randn(20, 12, generator=torch.Generator().manual_seed(1)).double()
+    nothing = Observation(torch.zeros(12), lambda x: x, DiagonalError(1e6))
+    settings = {
+        "members": 20, "radius": 24.0, "inflation": 1.0, "linearizations": 1, "window": window
+    }  # fmt: skip
+    x = start.float()
+    for analysis in one_stage(Twin([], [nothing] * 4, start), model, settings):
+        x = model(x)
+        assert (analysis - x).std() < 0.1 * x.std(0).mean()
