@@ -115,7 +115,7 @@ GRIDS: dict[str, dict[str, dict[str, list[float]]]] = {
         "one-stage": {
             "members": [20],
             "radius": [10.0, 14.0, 20.0, 28.0, 40.0],
-            "inflation": [0.95, 0.97, 0.98, 1.0],
+            "inflation": [0.94, 0.95, 0.96, 0.97, 0.98, 1.0],
             "linearizations": [1, 2],
             "window": [1],
         },
@@ -145,7 +145,7 @@ TUNED: dict[str, dict[str, Settings]] = {
         "one-stage": {
             "members": 20,
             "radius": 28.0,
-            "inflation": 0.97,
+            "inflation": 0.96,
             "linearizations": 1,
             "window": 1,
         },

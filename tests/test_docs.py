@@ -182,10 +182,10 @@ def test_the_claims_of_the_readme_are_those_of_the_results() -> None:
     assert f"error is {oi} of optimal interpolation's, {own} of a tuned LETKF's on" in text
     assert f"and {true} of a tuned LETKF's that forecasts with the true model" in text
     every = results("one_stage_sqg.csv")
-    dense = [row for row in every if row["network"] == "linear-dense" and row["seed"] == "200"]
+    dense = [row for row in every if row["network"] == "linear-dense"]
+    assert len({row["seed"] for row in dense}) == 2
     ratio = mean_of(dense, "storm") / mean_of(dense, "letkf")
-    assert ratio > 1
-    assert f"that LETKF is better: STORM's error is {ratio:.2f} of its" in text
+    assert f"Where every point is observed STORM's error is {ratio:.2f} of that LETKF's" in text
     error, crps = (
         f"{mean_of(era5, 'storm', s) / mean_of(era5, 'oi-cycled', s):.2f}"
         for s in ("rmse", "crps")
