@@ -167,9 +167,9 @@ def test_units_that_are_assumed_are_said(case, prior, tmp_path) -> None:
         (["--observed", "t2m"], "--observed: expected VARIABLE=NAME, got 't2m'"),
         (
             ["--set", "filter.step=2"],
-            "--set filter.step: expected a field among ['cohesion', 'error_factor', 'iterations', "
-            "'rho', 'sigma_max', 'sigma_min', 'smallest_error', 'steps', 'tolerance'], got 'step' "
-            "(did you mean 'steps'?)",
+            "--set filter.step: expected a field among ['cohesion', 'covariance', 'error_factor', "
+            "'iterations', 'rho', 'sigma_max', 'sigma_min', 'smallest_error', 'steps', "
+            "'tolerance'], got 'step' (did you mean 'steps'?)",
         ),
     ],
 )

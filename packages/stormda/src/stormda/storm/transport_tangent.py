@@ -4,8 +4,8 @@
 
 Guidance over a window asks for many products with the Jacobian of a forecast and its transpose at
 one and the same course. Here the gradients of psi and z at every stage of the Runge-Kutta steps
-are kept, so that a product costs what a forecast does; going back through autograd's graph, and
-through that of its backward pass, would cost two to three times as much.
+are kept, so that a product costs what a forecast does: less than going back through autograd's
+graph, and half of going back through that of its backward pass (`bench/lookback.py`).
 
 On fields every factor is simple to transpose: a derivative becomes its negative, S and A become
 their transposes wave by wave, and refining the grid by the 3/2 rule becomes cutting, but for a

@@ -61,11 +61,11 @@ def descend(start: Iterate, target: Iterate, cost: Callable[[Iterate], Tensor]) 
         cost: Of an iterate, `(m,)`.
 
     Examples:
-        Half of the way to 4 costs less than none of it, the whole way does not:
+        Half of the way to 4 costs less than none of it, the whole way more:
 
         >>> at, to = (Iterate(pull=x, away=x) for x in torch.tensor([[[0.0]], [[4.0]]]))
-        >>> descend(at, to, lambda i: (i.away[:, 0] - 1).square()).away
-        tensor([[1.]])
+        >>> descend(at, to, lambda i: (i.away[:, 0] - 1.5).square()).away
+        tensor([[2.]])
     """
     before = cost(start)
     limit = before + ROUNDING * before.abs()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -125,13 +125,19 @@ def load_equipment(model: SQGConfig, weights: Path | None = None) -> Equipment:
 
 
 def storm(case: Case, equipment: Equipment) -> Iterator[Tensor]:
-    """Sample p(state | own past, observations), each member for itself: no forecast to correct."""
+    """Sample p(state | own past, observations), each member for itself: no forecast to correct.
+
+    The settings are those of the shipped prior; one without a law of motion does not look back.
+    """
     observations = (case.observation(cycle) for cycle in range(case.config.cycles))
+    settings = equipment.settings(case).storm
+    if not equipment.prior.config.transport:
+        settings = replace(settings, lag=0)
     return run_lookback(
         equipment.prior,
         case.initial,
         observations,
-        settings=equipment.settings(case).storm,
+        settings=settings,
         generator=generator_of(case),
     )
 
