@@ -3,13 +3,13 @@
     python bench/sbc.py [--problem spantini2019 arctan] [--cases 80]
 
 A truth and what a filter believed of it (half of the cases an LETKF with the true model, half the
-one-stage filter itself, as tuned) are drawn; what is observed an interval later is drawn too; 19
-members are drawn with the prior, without and with the observation, and carried to the time of the
-latter by the learned model. If prior, model and sampler are right, the rank of the truth among the
-members is uniform (Talts et al., 2018, arXiv:1804.06788): what is wrong with a prior that was
-fitted to few members is in the number, unlike in `calibration.py`. Cases lie three analyses apart,
-points ten, so that ranks are nearly independent; the test is chi-square over the 20 ranks in 10
-pairs.
+one-stage filter itself, as tuned, but drawing the state one interval before) are drawn; what is
+observed an interval later is drawn too; 19 members are drawn with the prior, without and with the
+observation, and carried to the time of the latter by the learned model. If prior, model and
+sampler are right, the rank of the truth among the members is uniform (Talts et al., 2018,
+arXiv:1804.06788): what is wrong with a prior that was fitted to few members is in the number,
+unlike in `calibration.py`. Cases lie three analyses apart, points ten, so that ranks are nearly
+independent; the test is chi-square over the 20 ranks in 10 pairs.
 
 Writes bench/results/sbc.csv: p-values, mean rank (9.5), the share in the outermost two of the 20
 (0.1), and the counts.
@@ -123,7 +123,7 @@ def main() -> None:
     for name in arguments.problem:
         problem = PROBLEMS[name]
         for k, method in enumerate(("letkf", "one-stage")):
-            settings = tuned(name, method)
+            settings = {**tuned(name, method), "window": 1}
             half = Cases.draw(problem, METHODS[method], settings, arguments.cases // 2, SEED + k)
             for what, x in draws(problem, half):
                 for offset in (0, 5):  # even points are observed in both problems, odd ones in one
