@@ -96,6 +96,14 @@ def test_two_observations_are_one_of_the_state_before() -> None:
     torch.testing.assert_close(found, KEPT * before, rtol=0, atol=2e-3)
 
 
+def test_what_a_new_network_implies_is_what_it_was_told() -> None:
+    """It is the Gaussian whose spectrum it is told: both covariances are one."""
+    observations = [seen(1, 30, 0.3), seen(2, 40, 0.5)]
+    told, implied = (run(observations, lag=1, covariance=c) for c in ("told", "network"))
+    for one, other in zip(told, implied, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-3)
+
+
 def test_a_past_has_not_seen_what_its_window_sees() -> None:
     """The third analysis starts from the first state after that of the first, and so on."""
     observations = [seen(i, 30, 0.3) for i in range(4)]
