@@ -82,8 +82,9 @@ class FilterSettings:
 
     covariance: Literal["network", "told"] = "network"
     """By whose covariance observations act: that which the network's Jacobian implies (`mmps`), or
-    that of the Gaussian it starts from, whose spectrum it was told (`jfps`): faster, and as good
-    where departures are small."""
+    that of the Gaussian it starts from, whose spectrum it was told (`jfps`): faster, a little
+    worse without a lag, and the one with which solves over a window converge
+    (`bench/lookback.py`)."""
 
     def guidance(self, now: Climate) -> Guidance:
         """Return how samples of some conditionals are drawn to the observations."""
@@ -177,8 +178,7 @@ def sample_present(
         members: How many there are, or which; the noise of each follows from its number.
         settings: Noise levels and guidance.
         generator: Source of the noise.
-        guidance: How samples are drawn to the observations; None for what the
-            settings say.
+        guidance: How samples are drawn to the observations; None for what the settings say.
 
     Returns:
         States [physical units], (members, channels, rows, cols): of several targets frame after

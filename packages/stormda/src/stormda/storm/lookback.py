@@ -12,8 +12,8 @@ an ensemble filter knows from its members. A state that is sampled earlier and c
 from the law itself: two observations of one course tell how it went, where a spectrum cannot.
 
 No observation counts twice: the past of x_s has seen nothing later than y_{s-1}. So analyses form
-lag + 1 chains that take turns, and share nothing but the truth they look at. The law is taken to
-be exact over the lag.
+lag + 1 chains that take turns, and meet only in the older frames of a past. The law is taken to be
+exact over the lag.
 
 Source: 4D-Var's implicit evolution of its covariance, Thepaut, Hoffman and Courtier (1993), Mon.
 Wea. Rev. 121; a filter that samples the state before it, Sakov, Oliver and Bertino (2012), Mon.
@@ -102,14 +102,11 @@ class LookbackFilter:
 
     def course(self, x: Tensor) -> list[Tensor]:
         """Return states and what the law makes of them at the times of the observations."""
-        law, n, lag = (
-            self.prior.network.transport,
-            self.prior.normalization,
-            len(self.observations),
-        )
-        if law is None or lag == 1:
+        law, n = self.prior.network.transport, self.prior.normalization
+        later = len(self.observations) - 1
+        if law is None or later == 0:
             return [x]
-        return [n.to_x(z) for z in carried(law, n.to_z(x), lag - 1)]
+        return [n.to_x(z) for z in carried(law, n.to_z(x), later)]
 
 
 def run_lookback(

@@ -33,7 +33,7 @@ TOGETHER = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Ways:
+class FineGrid:
     """What takes spectra to gradients on the 3/2 finer grid, and products there back.
 
     Args:
@@ -45,8 +45,8 @@ class Ways:
     slope: Tensor
 
     @classmethod
-    def of(cls, acts: Spectral) -> Ways:
-        """Return those of a law."""
+    def of(cls, acts: Spectral) -> FineGrid:
+        """Return that of a law."""
         shape = (acts.rows, acts.cols // 2 + 1)
         k = torch.stack([one.expand(shape) for one in wavenumbers(acts.rows, acts.cols)])
         return cls(acts, 1j * k[:, None, None].to(acts.rate))
@@ -79,33 +79,33 @@ class Stage:
     """The flow at one stage of a Runge-Kutta step.
 
     Args:
-        ways: Of the law.
-        flow: (psi_x, psi_y, z_x, z_y) on the finer grid, (4, batch, variables, *ways.shape).
+        grid: Of the law's products.
+        flow: (psi_x, psi_y, z_x, z_y) on the finer grid, (4, batch, variables, *grid.shape).
     """
 
-    ways: Ways
+    grid: FineGrid
     flow: Tensor
 
     @property
     def rate(self) -> Tensor:
         """Return A."""
-        return self.ways.acts.rate
+        return self.grid.acts.rate
 
     def carry(self, d: Tensor) -> Tensor:
         """Return the rate of change of departures; spectra (batch, variables, rows, cols//2+1)."""
         psi_x, psi_y, z_x, z_y = self.flow
-        p_x, p_y, q_x, q_y = self.ways.gradients(d)
+        p_x, p_y, q_x, q_y = self.grid.gradients(d)
         carried = p_x.mul_(z_y).addcmul_(psi_x, q_y)
         carried = carried.addcmul_(p_y, z_x, value=-1).addcmul_(psi_y, q_x, value=-1)
-        return times(self.rate, d) - self.ways.coarsened(carried)
+        return times(self.rate, d) - self.grid.coarsened(carried)
 
     def carry_back(self, w: Tensor) -> Tensor:
         """Return the product of the transpose of `carry`, of fields as spectra."""
-        back = self.ways.coarsened(self.flow * self.ways.refined(w))
-        slope_x, slope_y = self.ways.slope
+        back = self.grid.coarsened(self.flow * self.grid.refined(w))
+        slope_x, slope_y = self.grid.slope
         own = slope_y * back[0] - slope_x * back[1]
         psi = slope_x * back[3] - slope_y * back[2]
-        streamfunction = self.ways.acts.streamfunction.transpose(0, 1)
+        streamfunction = self.grid.acts.streamfunction.transpose(0, 1)
         pulled: Tensor = times(self.rate.transpose(0, 1), w) + times(streamfunction, psi) + own
         return pulled
 
@@ -164,12 +164,12 @@ def with_tangent(acts: Spectral, z: Tensor, steps: int) -> tuple[Tensor, Tangent
         takes the memory of `36 * steps` such fields.
     """
     y, dt, kept = torch.fft.rfft2(z), 1 / steps, []
-    ways = Ways.of(acts)
+    grid = FineGrid.of(acts)
     for _ in range(steps):
-        k1, one = _rate(ways, y)
-        k2, two = _rate(ways, y + dt / 2 * k1)
-        k3, three = _rate(ways, y + dt / 2 * k2)
-        k4, four = _rate(ways, y + dt * k3)
+        k1, one = _rate(grid, y)
+        k2, two = _rate(grid, y + dt / 2 * k1)
+        k3, three = _rate(grid, y + dt / 2 * k2)
+        k4, four = _rate(grid, y + dt * k3)
         y = y + dt / 6 * (k1 + 2 * (k2 + k3) + k4)
         kept.append((one, two, three, four))
     return torch.fft.irfft2(y, s=(acts.rows, acts.cols)), Tangent(acts, dt, kept)
@@ -212,12 +212,12 @@ def _next(acts: Spectral, z: Tensor, steps: int) -> Tensor:
     return result
 
 
-def _rate(ways: Ways, y: Tensor) -> tuple[Tensor, Stage]:
+def _rate(grid: FineGrid, y: Tensor) -> tuple[Tensor, Stage]:
     """Return the rate of change of a spectrum, and the flow there."""
-    flow = ways.gradients(y)
+    flow = grid.gradients(y)
     psi_x, psi_y, z_x, z_y = flow
-    moved = ways.coarsened(psi_x * z_y - psi_y * z_x)
-    return times(ways.acts.rate, y) + ways.acts.forcing - moved, Stage(ways, flow)
+    moved = grid.coarsened(psi_x * z_y - psi_y * z_x)
+    return times(grid.acts.rate, y) + grid.acts.forcing - moved, Stage(grid, flow)
 
 
 class _Carried(torch.autograd.Function):

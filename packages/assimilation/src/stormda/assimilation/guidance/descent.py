@@ -58,7 +58,10 @@ def descend(start: Iterate, target: Iterate, cost: Callable[[Iterate], Tensor]) 
     Args:
         start: Where the members are.
         target: Where a whole step would take them.
-        cost: Of an iterate, `(m,)`.
+        cost: Of an iterate, `(m,)`; infinite or not a number where there is no answer.
+
+    Returns:
+        Where they are then: all of the way, or the half of it, a quarter, ..., or none.
 
     Examples:
         Half of the way to 4 costs less than none of it, the whole way more:
