@@ -16,7 +16,8 @@ from torch import Tensor
 
 from stormda.assimilation.systems import SQG
 from stormda.storm import Storm, StormConfig
-from stormda.storm.network import DEPARTURE, beside
+from stormda.storm.encoded import beside
+from stormda.storm.network import DEPARTURE
 from stormda.storm.objective import Batch, encoded
 from stormda.storm.provenance import provenance
 from stormda.storm.recipes import SqgRecipe, sqg

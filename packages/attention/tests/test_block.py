@@ -159,7 +159,7 @@ def test_traces_to_one_graph(mixer):
 def test_errors():
     condition, modulation, _ = inputs(torch.zeros(2))
     with pytest.raises(
-        ValueError, match=r"^history: expected HistoryKeys as temporal=True, got None$"
+        ValueError, match=r"^history: expected a history as temporal=True, got None$"
     ):
         StormBlock(CONFIG).double()(tokens(2, 24, WIDTH), condition, modulation, shape=SHAPE)
     for field, value, message in [

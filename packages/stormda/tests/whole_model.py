@@ -101,6 +101,8 @@ CASES = [
     Case("waves", replace(CONFIG, waves=True, targets=2), PLANE),
     Case("a law of motion", replace(CONFIG, waves=True, transport=3, targets=2), PLANE),
 ]
+STREAMED = Case("a history in chunks", replace(CONFIG, history_chunk=1), GLOBE)
+STREAMED_MESHES = [{"lat": 2, "lon": 2}, {"tensor": 2, "lon": 2}, {"replica": 2, "lat": 2}]
 STORM = replace(CONFIG, mixer="full", network_tiles=(2, 4), network_halo=(1, 2))
 STORM_CASES = [
     Case("2 x 4 tiles", STORM, GLOBE),
@@ -325,8 +327,19 @@ def check_hybrid(folder: Path) -> None:
         check_steps(case, here, there, folder / str(i))
     for mesh in (meshes[2], meshes[3]):
         check_sources(mesh)
+    check_streamed(folder / "streamed")
     (with_law,) = (case for case in CASES if case.config.transport)
     check_members(with_law, meshes[0])
+
+
+def check_streamed(folder: Path) -> None:
+    """Everything, where the keys of the past are made when they are asked for."""
+    meshes = [on_ranks(m) for m in STREAMED_MESHES]
+    for mesh in meshes:
+        check_gradients(STREAMED, mesh)
+    folder.mkdir(parents=True)
+    check_sampling(STREAMED, meshes[0], folder)
+    check_steps(STREAMED, meshes[1], meshes[2], folder)
 
 
 def check_storm(folder: Path) -> None:

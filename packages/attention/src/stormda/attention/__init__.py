@@ -12,7 +12,12 @@ from stormda.attention.features import (
     spherical_cosine,
 )
 from stormda.attention.gated import Band
-from stormda.attention.history import HistoryKeys, HistoryProjection, TemporalCrossAttention
+from stormda.attention.history import (
+    History,
+    HistoryKeys,
+    HistoryProjection,
+    TemporalCrossAttention,
+)
 from stormda.attention.latent import latent_attention
 from stormda.attention.linear import (
     BLOCKED,
@@ -42,6 +47,7 @@ from stormda.attention.spread import Spread
 from stormda.attention.state import LinearState, Reduce
 from stormda.attention.stream_block import StreamedBlock
 from stormda.attention.streamed import Store, Streamed, StreamLayer, streamed
+from stormda.attention.streamed_history import StreamedHistory
 from stormda.attention.temporal import absorbed_attention, temporal_attention
 from stormda.attention.tile import tile_attention
 from stormda.attention.tile_mixers import TileAttention, TileLinearAttention
@@ -61,6 +67,7 @@ __all__ = [
     "FullAttention",
     "GlobalLinearAttention",
     "HeadNorm",
+    "History",
     "HistoryKeys",
     "HistoryProjection",
     "LatentAttention",
@@ -79,6 +86,7 @@ __all__ = [
     "StreamLayer",
     "Streamed",
     "StreamedBlock",
+    "StreamedHistory",
     "TemporalCrossAttention",
     "TileAttention",
     "TileLinearAttention",

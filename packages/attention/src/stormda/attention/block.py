@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stormda.attention.gated import zero_linear
-from stormda.attention.history import HistoryKeys, TemporalCrossAttention
+from stormda.attention.history import History, TemporalCrossAttention
 from stormda.attention.local import DepthwiseLocal, check_poles
 from stormda.attention.mixers import (
     FullAttention,
@@ -197,7 +197,7 @@ class StormBlock(nn.Module):
         modulation: Tensor,
         *,
         shape: tuple[int, int],
-        history: HistoryKeys | None = None,
+        history: History | None = None,
         weight: Tensor | None = None,
         state: LinearState | None = None,
     ) -> Tensor:
@@ -208,8 +208,8 @@ class StormBlock(nn.Module):
             condition: Noise embedding `(b, D)`; or `(1, D)`, where all samples share a level.
             modulation: What `SharedModulation` makes of it, `(b, 6 D)` or `(1, 6 D)`.
             shape: Rows and columns of tokens; their product is `n`.
-            history: What `HistoryProjection` makes of the past; a block with `temporal=False`
-                does not read it.
+            history: What `HistoryProjection` makes of the past, or a `StreamedHistory`; a block
+                with `temporal=False` does not read it.
             weight: What each token counts, such as the area of its cell, `(b, n)` or `(n,)`.
             state: What `summarize` says of all tokens, where `x` is a part of them.
 
@@ -274,13 +274,13 @@ class StormBlock(nn.Module):
         condition: Tensor,
         modulation: Tensor,
         *,
-        history: HistoryKeys | None = None,
+        history: History | None = None,
     ) -> Tensor:
         """Return the tokens after the other branches, which take each token by itself."""
         _, to_cross, to_mlp = self._shifts(modulation)
         if self.config.temporal:
             if history is None:
-                raise ValueError("history: expected HistoryKeys as temporal=True, got None")
+                raise ValueError("history: expected a history as temporal=True, got None")
             seen = self.cross(modulate(x, to_cross), history)
             x = _added(x, seen, self.cross_gate, condition)
         out: Tensor = x + self.mlp(modulate(x, to_mlp))

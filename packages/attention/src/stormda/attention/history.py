@@ -1,28 +1,46 @@
 """Cross-attention to the history, location by location.
 
 The history is embedded once and projected once; every layer reads the same keys and values with
-its own queries. No layer stores anything of the size of the history.
+its own queries. No layer stores anything of the size of the history. One that is too long to be
+held at all is a `StreamedHistory`.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
 from stormda.attention.gated import zero_linear
 from stormda.attention.norm import HeadNorm
 from stormda.attention.temporal import temporal_attention
 
 
+class History(Protocol):
+    """What all layers read of the past."""
+
+    def answer(self, q: Tensor) -> Tensor:
+        """Return what the frames at each location answer to queries `(b, h, n, d)`."""
+        ...
+
+
 @dataclass(frozen=True)
 class HistoryKeys:
-    """What all layers read of the history."""
+    """A history whose keys and values are held."""
 
     keys: Tensor
     """`(b, h, K, n, d)`."""
 
     values: Tensor
     """`(b, h, K, n, d)`."""
+
+    def answer(self, q: Tensor) -> Tensor:
+        """Return what the frames at each location answer to queries `(b, h, n, d)`."""
+        return temporal_attention(q, self.keys, self.values)
+
+    def followed_by(self, later: "HistoryKeys") -> "HistoryKeys":
+        """Return this history with further frames."""
+        return HistoryKeys(cat([self.keys, later.keys], -3), cat([self.values, later.values], -3))
 
 
 class HistoryProjection(nn.Module):
@@ -77,9 +95,9 @@ class TemporalCrossAttention(nn.Module):
         self.q_norm = HeadNorm(width // heads)
         self.out = zero_linear(width, width)
 
-    def forward(self, x: Tensor, history: HistoryKeys) -> Tensor:
+    def forward(self, x: Tensor, history: History) -> Tensor:
         """Return what the history says to the tokens `(b, n, D)`."""
         q = self.q_norm(rearrange(self.query(x), "b n (h d) -> b h n d", h=self.heads))
-        past = temporal_attention(q, history.keys, history.values)
+        past = history.answer(q)
         answer: Tensor = self.out(rearrange(past, "b h n d -> b n (h d)"))
         return answer

@@ -66,8 +66,8 @@ def temporal_attention(
     dtype = q.dtype
     with exactly(q):
         q = wide(q).unsqueeze(-3)
-        parts = (_answer(q, *part) for part in _chunks(k, v, bias, mask, chunk))
-        return reduce(_merge, parts).mean.to(v.dtype if isinstance(v, Tensor) else dtype)
+        parts = (answer_of(q, *part) for part in _chunks(k, v, bias, mask, chunk))
+        return reduce(merged, parts).mean.to(v.dtype if isinstance(v, Tensor) else dtype)
 
 
 def absorbed_attention(
@@ -135,7 +135,7 @@ class _OneHead:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
     """What some frames answer to each query."""
 
     top: Tensor
@@ -148,7 +148,9 @@ class _Answer:
     """The mean of the values `(..., n, e)`."""
 
 
-def _answer(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None) -> _Answer:
+def answer_of(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, mask: Tensor | None = None
+) -> Answer:
     """Return the answer of the frames of `k` and `v`."""
     logits = (q * wide(k)).sum(-1) / math.sqrt(q.shape[-1])
     logits = logits if bias is None else logits + bias
@@ -157,16 +159,16 @@ def _answer(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor |
     p = torch.exp(logits - top)
     total = p.sum(-2, keepdim=True)
     mean = ((p / nonzero(total))[..., None] * wide(v)).sum(-3)
-    return _Answer(top.squeeze(-2), total.squeeze(-2), mean)
+    return Answer(top.squeeze(-2), total.squeeze(-2), mean)
 
 
-def _merge(a: _Answer, b: _Answer) -> _Answer:
+def merged(a: Answer, b: Answer) -> Answer:
     """Return the answer of the frames of both."""
     top = torch.maximum(a.top, b.top)
     of_a, of_b = a.total * torch.exp(a.top - top), b.total * torch.exp(b.top - top)
     total = of_a + of_b
     share_a, share_b = (of / nonzero(total) for of in (of_a, of_b))
-    return _Answer(top, total, share_a[..., None] * a.mean + share_b[..., None] * b.mean)
+    return Answer(top, total, share_a[..., None] * a.mean + share_b[..., None] * b.mean)
 
 
 _Chunk = tuple[Tensor, Tensor, Tensor | None, Tensor | None]

@@ -23,6 +23,10 @@ class StormConfig:
     history: int = 2
     """How many past frames condition the present one."""
 
+    history_chunk: int = 0
+    """Frames of history whose keys are in memory at a time, made anew for every block that reads
+    them (`past_frames`); 0 for all, made once."""
+
     targets: int = 1
     """How many frames are sampled together, the present and those after it (`window`); a token is
     then a patch of all of them."""
@@ -95,6 +99,12 @@ class StormConfig:
         for name in ("history", "targets", "width", "heads", "depth", "network_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        tiled = self.network_tiles != (1, 1)
+        if self.history_chunk < 0 or (self.history_chunk and tiled):
+            raise ValueError(
+                "history_chunk: expected 0, or a number of frames and no network_tiles, "
+                f"got {self.history_chunk} and {self.network_tiles}"
+            )
         if self.modes < 0:
             raise ValueError(f"modes: expected a number that is not negative, got {self.modes}")
         if self.waves and self.modes:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stormda.attention import HistoryKeys
+from stormda.storm.past_frames import Past
 
 
 @dataclass(frozen=True)
 class Encoded:
     """Computed once, read at every step of the denoising."""
 
-    keys: HistoryKeys
+    keys: Past
     """Keys and values of the frames and of the encoder's outlook."""
 
     condition: Tensor
@@ -28,3 +28,13 @@ class Encoded:
     variance: Tensor | None
     """Variances of the departure along the modes, (batch, targets, modes + 1), where there are
     modes."""
+
+
+def beside(numbers: Tensor, fields: Tensor) -> Tensor:
+    """Return one number for each sample (batch,) with the dimensions of fields (batch, ...).
+
+    Examples:
+        >>> beside(torch.ones(3), torch.zeros(3, 1, 8)).shape
+        torch.Size([3, 1, 1])
+    """
+    return numbers.reshape(-1, *[1] * (fields.ndim - 1))

@@ -35,13 +35,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from stormda.attention import (
-    HistoryKeys,
     HistoryProjection,
     SharedModulation,
     StormBlock,
@@ -51,10 +51,11 @@ from stormda.grid.tokenizer import Detokenizer, Tokenizer, TokenizerConfig
 from stormda.parallel import Communicator, SelfComm, StartedMesh
 from stormda.storm.config import StormConfig
 from stormda.storm.covariance import covariance_of, transport_of
-from stormda.storm.encoded import Encoded
+from stormda.storm.encoded import Encoded, beside
 from stormda.storm.field_share import FieldShare
 from stormda.storm.heads_cut import cut_block, cut_history
 from stormda.storm.network_tiles import NetworkTiles
+from stormda.storm.past_frames import Past, held_past, streamed_past, weights_of
 from stormda.storm.scalar_embedding import ScalarEmbedding
 from stormda.storm.token_layout import block_of, has_poles, neighbourhood, rows_and_columns
 from stormda.storm.window import frames_of
@@ -185,6 +186,8 @@ class StormNetwork(nn.Module):
             cut_block(block, tensor, sharded=sharded)
             if not self.share.alone and self.tiles is None:
                 block.spread(self.share)
+        if sharded and self.config.history_chunk:
+            raise ValueError("history_chunk: expected 0 where parameters are sharded")
         if sharded and self.tiles is not None and len(self.tiles) > 1:
             raise ValueError(
                 "mesh: expected a tile for every rank of lat x lon where parameters are sharded, "
@@ -263,19 +266,28 @@ class StormNetwork(nn.Module):
 
     def _read(
         self, history: Tensor, course: Tensor | None, condition: Tensor
-    ) -> tuple[HistoryKeys, Tensor]:
-        """Return keys and values of past and outlook, and what the encoder forecasts."""
-        seen = [history] if course is None else [history, self.share.cut(course[:, 1:2])]
-        frames = self._tokens(self.history_tokens, torch.cat(seen, 1).flatten(0, 1), self.patching)
-        frames = rearrange(frames, "(b k) n d -> b k n d", b=len(history)) + self.frame[:-1, None]
-        past = self.keys(frames)
+    ) -> tuple[Past, Tensor]:
+        """Return what layers read of past and outlook, and what the encoder forecasts."""
+        past, newest = self._past(history, course)
         modulation = self.encoder_modulation(condition)
-        tokens = self._passed(self.encoder, frames[:, -1], condition, modulation, past)
+        tokens = self._passed(self.encoder, newest, condition, modulation, past)
         outlook = self.keys((tokens + self.frame[-1])[:, None])
-        keys = torch.cat([past.keys, outlook.keys], 2)
-        values = torch.cat([past.values, outlook.values], 2)
         forecast = self._fields(self.forecast, tokens, history).clone()  # FSDP2 wants no views
-        return HistoryKeys(keys, values), forecast
+        return past.followed_by(outlook), forecast
+
+    def _past(self, history: Tensor, course: Tensor | None) -> tuple[Past, Tensor]:
+        """Return what layers read of the past, and the tokens of its newest frame."""
+        ahead = None if course is None else self.share.cut(course[:, 1:2])
+        if not (chunk := self.config.history_chunk):
+            return held_past(history, ahead, self._embedded, self.keys)
+        learned = weights_of(self.history_tokens, self.keys, self.frame)
+        return streamed_past(history, ahead, self._embedded, self.keys, chunk, learned)
+
+    def _embedded(self, frames: Tensor, first: int) -> Tensor:
+        """Return the tokens of some frames of the past, (batch, frames, n, width)."""
+        tokens = self._tokens(self.history_tokens, frames.flatten(0, 1), self.patching)
+        tokens = rearrange(tokens, "(b k) n d -> b k n d", b=len(frames))
+        return tokens + self.frame[first : first + frames.shape[1], None]
 
     def forward(self, d: Tensor, sigma: Tensor, past: Encoded) -> Tensor:
         """Return D(d; sigma, past), the expected departure from the forecast.
@@ -344,18 +356,14 @@ class StormNetwork(nn.Module):
         tokens: Tensor,
         condition: Tensor,
         modulation: Tensor,
-        history: HistoryKeys,
+        history: Past,
     ) -> Tensor:
         """Return the tokens after some blocks."""
-        weight = self.weight
+        with_past: dict[str, Any] = {"history": history, "weight": self.weight}
         if self.tiles is not None:
-            return self.tiles(
-                blocks, tokens, condition, modulation, history=history, weight=weight
-            )
+            return self.tiles(blocks, tokens, condition, modulation, **with_past)
         for block in blocks:
-            tokens = block(
-                tokens, condition, modulation, shape=self.shape, history=history, weight=weight
-            )
+            tokens = block(tokens, condition, modulation, shape=self.shape, **with_past)
         return tokens
 
     def _fields(self, detokenizer: Detokenizer, tokens: Tensor, like: Tensor) -> Tensor:
@@ -383,16 +391,6 @@ class StormNetwork(nn.Module):
             static=self.features,
         )
         return tokens
-
-
-def beside(numbers: Tensor, fields: Tensor) -> Tensor:
-    """Return one number for each sample (batch,) with the dimensions of fields (batch, ...).
-
-    Examples:
-        >>> beside(torch.ones(3), torch.zeros(3, 1, 8)).shape
-        torch.Size([3, 1, 1])
-    """
-    return numbers.reshape(-1, *[1] * (fields.ndim - 1))
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -28,6 +28,7 @@ from stormda.grid import Border, TileLayout, Window
 from stormda.parallel import Domain, halo, halo_plan, overlap_add
 from stormda.storm.config import StormConfig
 from stormda.storm.field_share import FieldShare
+from stormda.storm.past_frames import Past
 
 
 class NetworkTiles:
@@ -87,10 +88,11 @@ class NetworkTiles:
         condition: Tensor,
         modulation: Tensor,
         *,
-        history: HistoryKeys,
+        history: Past,
         weight: Tensor,
     ) -> Tensor:
         """Return the tokens (b, n, D) after all blocks; the arguments are those of a block."""
+        assert isinstance(history, HistoryKeys)  # the configuration sees to it
         field = self._packed(tokens, history, weight)
         run = partial(self._on_window, blocks, tuple(history.keys.shape))
         if self.share.alone:

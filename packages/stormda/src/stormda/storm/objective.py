@@ -28,10 +28,10 @@ import torch
 from torch import Tensor
 
 from stormda.grid import Grid
-from stormda.storm.encoded import Encoded
+from stormda.storm.encoded import Encoded, beside
 from stormda.storm.error_spectrum import error_spectrum
 from stormda.storm.field_share import FieldShare
-from stormda.storm.network import StormNetwork, beside
+from stormda.storm.network import StormNetwork
 from stormda.storm.normalization import Normalization
 from stormda.storm.window import from_increments, to_increments
 

@@ -273,7 +273,7 @@ class Trainer:
                 losses = denoising_loss(
                     task.network,
                     task.source.normalization,
-                    batch.select(part),
+                    batch if config.passes == 1 else batch.select(part),
                     sigma[part],
                     noise[part],
                     weight=task.weight,

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stormda.storm.network import beside
+from stormda.storm.encoded import beside
 
 
 class Flow(Protocol):

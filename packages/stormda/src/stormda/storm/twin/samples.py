@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stormda.storm.network import beside
+from stormda.storm.encoded import beside
 from stormda.storm.normalization import Normalization
 from stormda.storm.objective import Batch
 from stormda.storm.streams import stream
