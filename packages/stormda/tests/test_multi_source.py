@@ -1,5 +1,6 @@
 """Several sources with one trunk: what is shared, what is not, and runs that go on."""
 
+import csv
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from stormda.cli import main
 from stormda.grid import LatLonGrid, PlaneGrid, grid
-from stormda.io import open_store, write_fields
-from stormda.parallel import module_parts
+from stormda.io import Store, open_store, write_fields
+from stormda.parallel import module_parts, open_parts
 from stormda.storm import (
     Normalization,
     Storm,
@@ -22,13 +23,17 @@ from stormda.storm import (
     TrainingConfig,
     ladder,
 )
+from stormda.storm.filtering import FilterSettings
 from stormda.storm.multi_source import fit_priors
 from stormda.storm.network import parameter_count
 from stormda.storm.objective import Batch, denoising_loss
-from stormda.storm.prior_training import PRIOR
-from stormda.storm.real_recipes import small
+from stormda.storm.prior_training import PRIOR, new_network
+from stormda.storm.real_recipes import FileRecipe, small
 from stormda.storm.shared_trunk import SHARED, SharedTrunk
 from stormda.storm.source_recipes import MultiSourceRecipe, multi_source
+from stormda.storm.training_data import load_training_data
+from stormda.storm.training_mesh import fill_whole
+from stormda.storm.trial import TrialConfig
 
 CPU = torch.device("cpu")
 HOURS = np.datetime64("2020-01-01T00", "s") + 3600 * np.arange(30)
@@ -242,9 +247,96 @@ def test_recipes_refuse_nonsense() -> None:
     longer = replace(two.sources["b"], training=TrainingConfig(steps=1))
     with pytest.raises(ValueError, match=r"^b: expected the training of the first source"):
         MultiSourceRecipe(sources={"a": two.sources["a"], "b": longer})
-    held = replace(two.sources["b"], split=replace(two.sources["b"].split, validation_hours=6.0))
-    with pytest.raises(ValueError, match=r"^b: expected no validation period, got 6 hours$"):
-        MultiSourceRecipe(sources={"a": two.sources["a"], "b": held})
+    one_frame = replace(two.sources["b"].network, history=1)
+    coarse = replace(two.sources["b"], coarsening=4, network=one_frame)
+    with pytest.raises(ValueError, match=r"^b: expected no coarsening, got 4$"):
+        MultiSourceRecipe(sources={"a": two.sources["a"], "b": coarse})
+    judged = {name: with_trials(one, every=2) for name, one in two.sources.items()}
+    for change, message in [
+        ({"validate_every": 7}, r"^validate_every: expected one number for all sources, got {'a'"),
+        ({"trial": TrialConfig(every=3)}, r"^trial.every: expected one number, or 0, for all"),
+        ({"trial": TrialConfig(every=2, patience=1)}, r"^trial.patience: expected one number"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            MultiSourceRecipe(sources=judged | {"b": replace(judged["b"], **change)})
+
+
+def with_trials(recipe: FileRecipe, every: int, patience: int = 0) -> FileRecipe:
+    """Return a recipe that holds back the last six hours, and assimilates in them."""
+    filtering = FilterSettings(error_factor=0.8, steps=2)
+    trial = TrialConfig(
+        every=every, patience=patience, runs=1, cycles=2, members=2, filter=filtering
+    )
+    split = replace(recipe.split, validation_hours=6.0)
+    return replace(recipe, split=split, trial=trial, validate_every=2)
+
+
+def test_the_mean_of_the_sources_chooses_the_weights(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """One source is tried, both have a loss; what did best is what both priors are made of."""
+    recipe = tiny({"coarse": 3, "fine": 0})
+    stores = {name: open_store(path) for name, path in files.items()}
+    stops = iter([False, False, True])
+    assert not fit_priors(recipe, stores, tmp_path, device=CPU, interrupted=lambda: next(stops))
+    assert fit_priors(recipe, stores, tmp_path, device=CPU)
+    losses, trials, speeds = (
+        noted(tmp_path / f"{name}.csv") for name in ("validation", "trials", "throughput")
+    )
+    assert [row["step"] for row in losses] == ["2", "4", "6"]
+    for row in losses:
+        mean = (float(row["coarse_loss"]) + float(row["fine_loss"])) / 2
+        assert float(row["loss"]) == pytest.approx(mean, rel=1e-12)
+    assert [row["step"] for row in trials] == ["3", "6"]
+    assert set(trials[0]) == {"step", "crps", "coarse_crps", "coarse_rmse", "coarse_spread"}
+    assert all(row["crps"] == row["coarse_crps"] for row in trials)
+    assert speeds
+    best = open_parts(tmp_path / "best").step
+    assert best == min((float(row["crps"]), int(row["step"])) for row in trials)[1]
+    prior = Storm.load(tmp_path / "coarse" / PRIOR)
+    whole = fill_whole(both_of(recipe, stores), open_parts(tmp_path / "best"), "").each["coarse"]
+    for p, q in zip(prior.network.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_run_ends_when_trials_bring_nothing_better(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """With a rate of nothing all trials are the same."""
+    recipe = tiny({"coarse": 1, "fine": 1}, patience=2, rate=1e-30)
+    stores = {name: open_store(path) for name, path in files.items()}
+    assert fit_priors(recipe, stores, tmp_path, device=CPU)
+    trials = noted(tmp_path / "trials.csv")
+    assert [row["step"] for row in trials] == ["1", "2", "3"]
+
+
+def noted(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a record."""
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def tiny(every: dict[str, int], patience: int = 0, rate: float = 1e-3) -> MultiSourceRecipe:
+    """Return the recipe of both files with trials of the sources that `every` names."""
+    start = multi_source({"coarse": ("t2m",), "fine": ("t2m", "d2m")}, start=small)
+    training = TrainingConfig(steps=6, batch=4, checkpoint_every=3, learning_rate=rate)
+    return replace(start, sources={
+        name: replace(
+            with_trials(one, every[name], patience),
+            network=replace(one.network, width=16, heads=2, encoder_depth=1, depth=1),
+            training=training,
+        )
+        for name, one in start.sources.items()
+    })  # fmt: skip
+
+
+def both_of(recipe: MultiSourceRecipe, stores: dict[str, Store]) -> SharedTrunk:
+    """Return the networks of a recipe, whole."""
+    return SharedTrunk(
+        {
+            name: new_network(one, load_training_data(one, stores[name], CPU))
+            for name, one in recipe.sources.items()
+        }
+    )
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def linear_work(run: Trainer) -> float:
 
     layers = [m for m in run.network.modules() if isinstance(m, nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
-    work_of_sample(run)
+    work_of_sample(run, run.tasks[0])
     for hook in hooks:
         hook.remove()
     return 3 * total
@@ -65,7 +65,7 @@ def linear_work(run: Trainer) -> float:
 def test_the_work_is_that_of_the_layers_and_a_little_more() -> None:
     """Attention and convolution come on top; of 64 tokens they are no more than the layers."""
     run = trainer()
-    work = work_of_sample(run)
+    work = work_of_sample(run, run.tasks[0])
     assert linear_work(run) < work < 2 * linear_work(run)
     assert all(p.grad is None for p in run.parameters)
 

@@ -2,6 +2,10 @@
 
     DIR/sources.toml              the sources, and how many samples of a batch are of each
     DIR/training.csv              loss of every step, over all sources
+    DIR/throughput.csv            how fast steps are
+    DIR/validation.csv            losses on validation periods, of those sources that have one
+    DIR/trials.csv                scores of assimilations of them, where they are asked for
+    DIR/best/                     the weights that did best, by the mean over those sources
     DIR/checkpoints/              what a resumed run starts from
     DIR/NAME/config.toml          recipe and inputs of a source, with their checksums
     DIR/NAME/prior.safetensors    its result, a prior like any other
@@ -23,17 +27,22 @@ from stormda.parallel import StartedMesh
 from stormda.storm.network import StormNetwork
 from stormda.storm.prior_training import (
     PRIOR,
+    chosen_weights,
     claim_folder,
     clear_folder,
     new_network,
+    run_judged,
     trained_prior,
+    trial_of,
+    validations,
 )
 from stormda.storm.settings import first_difference, plain, read_settings, write_settings
 from stormda.storm.shared_trunk import SharedTrunk
 from stormda.storm.source_recipes import MultiSourceRecipe
-from stormda.storm.training import AVERAGE, Progress, Trainer
+from stormda.storm.training import Progress, Trainer
 from stormda.storm.training_data import TrainingData, load_training_data
 from stormda.storm.training_mesh import fill_whole
+from stormda.storm.validation import DenoisingLoss, MeanOf, Validation
 
 
 def fit_priors(
@@ -82,16 +91,44 @@ def fit_priors(
     samples = {name: (data[name].training, n) for name, n in recipe.batches.items()}
     trainer = Trainer(networks, samples, recipe.training, directory=folder, mesh=mesh)
     trainer.resume()
-    if not trainer.run(progress=progress, interrupted=interrupted):
+    judged = _validations(recipe, data, trainer, networks, folder)
+    if not run_judged(
+        trainer, judged, recipe.judging.trial.patience, folder, progress, interrupted
+    ):
         return False
-    checkpoint = trainer.checkpoint()  # all ranks look at it together
+    chosen, prefix = chosen_weights(trainer, judged)  # all ranks look at it together
     if mesh.rank == 0:
-        whole = fill_whole(_new_networks(recipe, data), checkpoint, AVERAGE).each
+        whole = fill_whole(_new_networks(recipe, data), chosen, prefix).each
         for name, one in recipe.sources.items():
             prior = trained_prior(whole[name], one, data[name], inputs[name])
             prior.save(folder / name / PRIOR)
     mesh.world.barrier()
     return True
+
+
+def _validations(
+    recipe: MultiSourceRecipe,
+    data: Mapping[str, TrainingData],
+    trainer: Trainer,
+    networks: SharedTrunk,
+    folder: Path,
+) -> list[Validation]:
+    """Return what judges a run, of the sources with a validation period; the last one chooses."""
+    tasks = dict(zip(recipe.sources, trainer.tasks, strict=True))
+    losses = {
+        name: DenoisingLoss(tasks[name], one.validation, trainer.config)
+        for name, one in data.items()
+        if one.validation is not None
+    }
+    if not losses:
+        return []
+    trials = {
+        name: trial_of(one, data[name], networks.each[name])
+        for name, one in recipe.sources.items()
+        if one.trial.every
+    }
+    trial = MeanOf(trials) if trials else None
+    return validations(recipe.judging, trainer, folder, MeanOf(losses), trial)
 
 
 def _new_networks(

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stormda.grid import Grid
+from stormda.grid import Grid, PlaneGrid
 from stormda.storm.encoded import Encoded, beside
 from stormda.storm.error_spectrum import error_spectrum
 from stormda.storm.field_share import FieldShare
@@ -245,8 +245,17 @@ def _mass(like: Tensor, valid: Tensor | None, weight: Tensor | None) -> Tensor |
     return math.prod(factors, start=torch.ones_like(like)) if factors else None
 
 
+NEAREST = 89.0
+"""Latitude beyond which weights grow no more [degrees]."""
+
+
 def loss_weight(
-    grid: Grid, variables: int, *, area: bool, by_variable: Sequence[float] = ()
+    grid: Grid,
+    variables: int,
+    *,
+    area: bool,
+    polar: float = 0.0,
+    by_variable: Sequence[float] = (),
 ) -> Tensor | None:
     """Return how much the cells of a grid count in the loss.
 
@@ -254,43 +263,58 @@ def loss_weight(
         grid: The grid.
         variables: How many there are.
         area: Whether cells count by area, as in scores, and not all alike.
+        polar: They count also by the cosine of their latitude to minus this power.
         by_variable: The weight of each variable; empty where all count alike.
 
     Returns:
         Weights (variables, *grid.shape), or None where all count alike.
 
     Raises:
-        ValueError: If there is not one positive weight for each variable.
+        ValueError: If there is not one positive weight for each variable, or a plane has poles.
 
     Examples:
         >>> from stormda.grid import grid
         >>> weight = loss_weight(grid("30deg"), 2, area=True, by_variable=(1.0, 3.0))
         >>> weight.shape, round(float(weight[1, 2, 0] / weight[0, 0, 0]), 2)
         (torch.Size([2, 6, 12]), 11.2)
+        >>> toward_poles = loss_weight(grid("30deg"), 1, area=False, polar=0.5)
+        >>> round(float(toward_poles[0, 0, 0] / toward_poles[0, 2, 0]), 2)  # of 75 and 15 degrees
+        1.93
     """
+    if polar and isinstance(grid, PlaneGrid):
+        raise ValueError(f"polar_weight: expected 0 on a plane, got {polar}")
     if by_variable and (len(by_variable) != variables or not min(by_variable) > 0):
         raise ValueError(
             f"variable_weights: expected {variables} positive numbers, got {tuple(by_variable)}"
         )
-    if not area and not by_variable:
+    if not area and not by_variable and not polar:
         return None
     cells = np.array(grid.area) if area else np.ones(grid.shape)
+    if polar:
+        latitude = np.minimum(np.abs(grid.points[0]), NEAREST)
+        cells = cells * np.cos(np.radians(latitude)) ** -polar
     each = torch.tensor(by_variable or [1.0] * variables).reshape(-1, *[1] * len(grid.shape))
     return each * torch.from_numpy(cells / cells.mean()).float()
 
 
 def loss_weight_of(
-    network: StormNetwork, *, area: bool, by_variable: Sequence[float] = ()
+    network: StormNetwork,
+    *,
+    area: bool,
+    polar: float = 0.0,
+    by_variable: Sequence[float] = (),
 ) -> Tensor | None:
     """Return how much the cells of a process count, (channels, own cells), or None for alike.
 
     Args:
         network: Whose fields they are.
         area: As in `loss_weight`.
+        polar: As in `loss_weight`.
         by_variable: As in `loss_weight`.
     """
-    config = network.config
-    weight = loss_weight(network.grid, len(config.variables), area=area, by_variable=by_variable)
+    config, grid = network.config, network.grid
+    variables = len(config.variables)
+    weight = loss_weight(grid, variables, area=area, polar=polar, by_variable=by_variable)
     if weight is None:
         return None
     device = next(network.parameters()).device

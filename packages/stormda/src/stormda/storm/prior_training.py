@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from stormda.io import Store
-from stormda.parallel import StartedMesh
+from stormda.parallel import PartsCheckpoint, StartedMesh
 from stormda.storm.config import from_dict, to_dict
 from stormda.storm.network import StormNetwork
 from stormda.storm.prior import Storm
@@ -35,7 +35,7 @@ from stormda.storm.training import AVERAGE, Progress, Trainer
 from stormda.storm.training_data import TrainingData, load_training_data
 from stormda.storm.training_mesh import fill_whole
 from stormda.storm.trial import Trial
-from stormda.storm.validation import DenoisingLoss, Validation
+from stormda.storm.validation import DenoisingLoss, Judge, Validation
 
 PRIOR = "prior.safetensors"
 """Name of the result in the folder of a run."""
@@ -176,21 +176,49 @@ def fit_prior(
     mesh.world.barrier()
     trainer = Trainer(network, data.training, recipe.training, directory=folder, mesh=mesh)
     trainer.resume()
-    clock = Throughput(trainer, folder / "throughput.csv")
-    validations = _validations(recipe, data, trainer, folder)
-    best = validations[-1] if validations else None
-    if not trainer.run(
-        progress=_all_of([clock.follow, *(v.follow for v in validations)], progress),
-        interrupted=interrupted,
-        enough=lambda: best is not None and best.stale(recipe.trial.patience),
-    ):
+    judged = _validations(recipe, data, trainer, folder)
+    if not run_judged(trainer, judged, recipe.trial.patience, folder, progress, interrupted):
         return False
-    chosen, prefix = (trainer.checkpoint(), AVERAGE) if best is None else (best.checkpoint(), "")
+    chosen, prefix = chosen_weights(trainer, judged)
     if mesh.rank == 0:
         whole = fill_whole(new_network(recipe, data), chosen, prefix)
         trained_prior(whole, recipe, data, inputs).save(folder / PRIOR)
     mesh.world.barrier()
     return True
+
+
+def run_judged(
+    trainer: Trainer,
+    judged: Sequence[Validation],
+    patience: int,
+    folder: Path,
+    progress: Progress | None,
+    interrupted: Callable[[], bool],
+) -> bool:
+    """Train to the end, or until the last of what judges has found nothing better for long.
+
+    Args:
+        trainer: The run.
+        judged: What judges it.
+        patience: Judgements without progress that end it; 0 for no such end.
+        folder: Of the run, for a record of its speed.
+        progress: Called after every step.
+        interrupted: Polled after every step.
+
+    Returns:
+        Whether it is finished.
+    """
+    clock = Throughput(trainer, folder / "throughput.csv")
+    return trainer.run(
+        progress=_all_of([clock.follow, *(v.follow for v in judged)], progress),
+        interrupted=interrupted,
+        enough=lambda: bool(judged) and judged[-1].stale(patience),
+    )
+
+
+def chosen_weights(trainer: Trainer, judged: Sequence[Validation]) -> tuple[PartsCheckpoint, str]:
+    """Return the best weights of a run and how their names begin: averages, if nothing judged."""
+    return (judged[-1].checkpoint(), "") if judged else (trainer.checkpoint(), AVERAGE)
 
 
 def _all_of(followers: Sequence[Callable[[int], None]], progress: Progress | None) -> Progress:
@@ -220,17 +248,39 @@ def _validations(
     """Return what judges a run, where there is a validation period; the last one chooses."""
     if data.validation is None:
         return []
-    best, every = folder / BEST, recipe.validate_every
-    loss, record = DenoisingLoss(trainer, data.validation), folder / "validation.csv"
-    if not recipe.trial.every:
-        return [Validation(loss, trainer, record, every=every, best=best)]
-    trial = Trial(
+    loss = DenoisingLoss(trainer.tasks[0], data.validation, trainer.config)
+    trial = trial_of(recipe, data, trainer.network) if recipe.trial.every else None
+    return validations(recipe, trainer, folder, loss, trial)
+
+
+def trial_of(recipe: FileRecipe, data: TrainingData, network: StormNetwork) -> Trial:
+    """Return the assimilations of the validation period that judge a network."""
+    assert data.validation is not None  # the recipe sees to it
+    return Trial(
         recipe.trial,
-        trainer.network,
+        network,
         data.validation,
         step_hours=data.step_hours,
         seed=recipe.training.seed,
     )
+
+
+def validations(
+    recipe: FileRecipe, trainer: Trainer, folder: Path, loss: Judge, trial: Judge | None
+) -> list[Validation]:
+    """Return the records of a run's losses and of its trials, if there are any; the last chooses.
+
+    Args:
+        recipe: How often.
+        trainer: The run.
+        folder: Of the run.
+        loss: On the validation period.
+        trial: Assimilations of it.
+    """
+    best, every = folder / BEST, recipe.validate_every
+    record = folder / "validation.csv"
+    if trial is None:
+        return [Validation(loss, trainer, record, every=every, best=best)]
     return [
         Validation(loss, trainer, record, every=every),
         Validation(trial, trainer, folder / "trials.csv", every=recipe.trial.every, best=best),

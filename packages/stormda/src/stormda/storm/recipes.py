@@ -110,11 +110,12 @@ class SphereRecipe:
 
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            steps=3_000,
+            steps=5_000,
             batch=16,
             learning_rate=2e-3,
             optimizer="muon",
             ema=0.998,
+            polar_weight=0.4,
             bfloat16=True,
             seed=1,
         )
@@ -128,8 +129,13 @@ def sphere() -> SphereRecipe:
 
 
 def sphere_healpix() -> SphereRecipe:
-    """Return a recipe for the fields interpolated to 3072 cells of HEALPix."""
-    return replace(sphere(), grid="healpix16")
+    """Return a recipe for the fields interpolated to 3072 cells of HEALPix.
+
+    Where all cells are of one size, fewer of them are near the poles.
+    """
+    start = sphere()
+    training = replace(start.training, steps=4_000, polar_weight=0.5)
+    return replace(start, grid="healpix16", training=training)
 
 
 RECIPES: MappingProxyType[str, Callable[[], SqgRecipe | SphereRecipe]] = MappingProxyType(

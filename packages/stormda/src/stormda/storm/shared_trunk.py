@@ -133,7 +133,12 @@ class Task:
 
 def task_of(network: StormNetwork, source: AnySource, config: TrainingConfig, batch: int) -> Task:
     """Return the task of a source with so many samples in a batch."""
-    weight = loss_weight_of(network, area=config.area_weights, by_variable=config.variable_weights)
+    weight = loss_weight_of(
+        network,
+        area=config.area_weights,
+        polar=config.polar_weight,
+        by_variable=config.variable_weights,
+    )
     return Task(network=network, source=source, batch=batch, weight=weight)
 
 

@@ -31,13 +31,33 @@ class MultiSourceRecipe:
         for name, recipe in self.sources.items():
             if recipe.training != self.training:
                 raise ValueError(f"{name}: expected the training of the first source, got another")
-            if recipe.coarsening > 1 or recipe.trial.every:
-                raise ValueError(f"{name}: expected neither coarsening nor trials, got some")
-            if recipe.split.validation_hours:
-                raise ValueError(
-                    f"{name}: expected no validation period, got "
-                    f"{recipe.split.validation_hours:g} hours"
-                )
+            if recipe.coarsening > 1:
+                raise ValueError(f"{name}: expected no coarsening, got {recipe.coarsening}")
+        self._check_judged("validate_every", lambda one: one.validate_every)
+        self._check_judged("trial.patience", lambda one: one.trial.patience)
+        tried = {name: one for name, one in self.judged.items() if one.trial.every}
+        if len({one.trial.every for one in tried.values()}) > 1:
+            raise ValueError(
+                "trial.every: expected one number, or 0, for all sources, got "
+                f"{ {name: one.trial.every for name, one in tried.items()} }"
+            )
+
+    def _check_judged(self, name: str, of: Callable[[FileRecipe], int]) -> None:
+        """Refuse sources that are judged in different ways."""
+        found = {source: of(recipe) for source, recipe in self.judged.items()}
+        if len(set(found.values())) > 1:
+            raise ValueError(f"{name}: expected one number for all sources, got {found}")
+
+    @property
+    def judged(self) -> dict[str, FileRecipe]:
+        """Return the sources with a validation period."""
+        return {name: r for name, r in self.sources.items() if r.split.validation_hours}
+
+    @property
+    def judging(self) -> FileRecipe:
+        """Return a recipe that says how often a run is judged, and with what patience."""
+        tried = [recipe for recipe in self.judged.values() if recipe.trial.every]
+        return next(iter([*tried, *self.judged.values(), *self.sources.values()]))
 
     @property
     def training(self) -> TrainingConfig:

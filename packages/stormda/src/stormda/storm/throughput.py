@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stormda.io import atomic_path
 from stormda.storm.objective import denoising_loss, own_part
+from stormda.storm.shared_trunk import Task
 from stormda.storm.training import Trainer
 from stormda.storm.training_mesh import forget_gathered
 
@@ -55,21 +56,19 @@ def _product_seconds(a: torch.Tensor) -> float:
     return time.perf_counter() - begun
 
 
-def work_of_sample(trainer: Trainer) -> float:
-    """Return the operations of a training step for a sample, over all ranks that share it."""
-    share, one = trainer.network.share, torch.arange(1)
-    batch = own_part(trainer.source, 0, trainer.config.batch, one, share)
+def work_of_sample(trainer: Trainer, task: Task) -> float:
+    """Return the operations of a training step for a sample, over all ranks that share it.
+
+    Args:
+        trainer: The run.
+        task: Whose sample it is.
+    """
+    batch = own_part(task.source, 0, task.batch, torch.arange(1), task.network.share)
     sigma, noise = torch.ones(1).to(batch.target), torch.zeros_like(batch.target)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), counter:
-        denoising_loss(
-            trainer.network,
-            trainer.source.normalization,
-            batch,
-            sigma,
-            noise,
-        )
-    forget_gathered(trainer.network)
+        denoising_loss(task.network, task.source.normalization, batch, sigma, noise)
+    forget_gathered(task.network)
     sharing = [axis for axis in ("lat", "lon", "tensor") if axis in trainer.mesh.mesh.names]
     own = torch.tensor(float(counter.get_total_flops()), device=trainer.device)
     return 3 * float(trainer.mesh.comm(*sharing).all_reduce(own) if sharing else own)
@@ -90,7 +89,7 @@ class Throughput:
         self.trainer, self.record, self.every = trainer, record, every
         self.times: list[float] = []
         self.started = False
-        self.work = trainer.config.batch * work_of_sample(trainer)
+        self.work = sum(task.batch * work_of_sample(trainer, task) for task in trainer.tasks)
         dtype = torch.bfloat16 if trainer.config.bfloat16 else torch.float32
         self.peak = matrix_peak(trainer.device, dtype)
         if trainer.mesh.rank == 0:
@@ -112,9 +111,10 @@ class Throughput:
     def rates(self) -> tuple[float, ...]:
         """Return the numbers of a row, but for the step, of the steps since the last."""
         seconds = sum(self.times) / len(self.times)
-        batch, tokens = self.trainer.config.batch, self.trainer.network.share.whole.tokens()
+        tokens = sum(t.batch * t.network.share.whole.tokens() for t in self.trainer.tasks)
         rate = self.work / seconds / self.trainer.mesh.world.size
-        return seconds, batch / seconds, batch * tokens / seconds, rate / 1e12, rate / self.peak
+        samples = self.trainer.config.batch / seconds
+        return seconds, samples, tokens / seconds, rate / 1e12, rate / self.peak
 
     def _take_up(self) -> None:
         rows: list[list[str]] = []

@@ -48,6 +48,10 @@ class TrainingConfig:
     """Whether cells count in the loss by their area, as in scores; else all alike, which teaches
     the many small cells near the poles as well as any."""
 
+    polar_weight: float = 0.0
+    """Cells count also by the cosine of their latitude to minus this power: with more than 0 a
+    network learns more of the few that lie around the poles, and less of all others."""
+
     variable_weights: tuple[float, ...] = ()
     """How much each variable counts in the loss; empty where all count alike."""
 

@@ -8,7 +8,10 @@ comes out of assimilations (`trial.Trial`).
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Protocol
 
 import torch
@@ -17,8 +20,10 @@ from stormda.io import atomic_path
 from stormda.parallel import PartsCheckpoint, open_parts, save_parts
 from stormda.storm.files import FileHistories
 from stormda.storm.objective import denoising_loss
+from stormda.storm.shared_trunk import Task
 from stormda.storm.streams import stream
 from stormda.storm.training import Trainer
+from stormda.storm.training_config import TrainingConfig
 
 VALIDATION = 3
 """What random numbers are for, beside those of `files`."""
@@ -44,15 +49,16 @@ class DenoisingLoss:
     """The objective of the training, on fixed samples at fixed noise.
 
     Args:
-        trainer: The run.
+        task: The network of the run that is judged, and the weights of its cells.
         source: Samples of the validation period.
+        config: Settings of the training.
     """
 
     columns = ("loss",)
 
-    def __init__(self, trainer: Trainer, source: FileHistories) -> None:
-        self.trainer, self.source = trainer, source
-        config, share = trainer.config, trainer.network.share
+    def __init__(self, task: Task, source: FileHistories, config: TrainingConfig) -> None:
+        self.task, self.source = task, source
+        share = task.network.share
         generator = stream(config.seed, VALIDATION)
         targets = source.targets.repeat(-(-LEAST_SAMPLES // len(source.targets)))
         batch = source.samples(targets, generator)
@@ -63,17 +69,39 @@ class DenoisingLoss:
 
     def __call__(self) -> tuple[float]:
         """Return the mean loss."""
-        trainer = self.trainer
+        network = self.task.network
         with torch.no_grad():
             losses = denoising_loss(
-                trainer.network,
+                network,
                 self.source.normalization,
                 self.batch,
                 self.sigma,
                 self.noise,
-                weight=trainer.weight,
+                weight=self.task.weight,
             )
-        return (float(trainer.network.share.comm.all_reduce(losses.mean())),)
+        return (float(network.share.comm.all_reduce(losses.mean())),)
+
+
+class MeanOf:
+    """What judges several sources with one trunk: the mean of their first scores decides.
+
+    Scores are relative to what varies in each source, losses as well as errors in standard
+    deviations: so sources of any units count alike.
+
+    Args:
+        judges: Of each source, by name, all with the same scores.
+    """
+
+    def __init__(self, judges: Mapping[str, Judge]) -> None:
+        self.judges = dict(judges)
+        first = next(iter(self.judges.values())).columns
+        of_each = [f"{name}_{column}" for name in self.judges for column in first]
+        self.columns = (first[0], *of_each)
+
+    def __call__(self) -> tuple[float, ...]:
+        """Return the mean of the first scores, then all of every source."""
+        found = [judge() for judge in self.judges.values()]
+        return (fmean(scores[0] for scores in found), *chain.from_iterable(found))
 
 
 class Validation:
