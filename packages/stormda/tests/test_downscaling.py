@@ -141,11 +141,13 @@ def gaussian_prior(blocks: Coarsening) -> tuple[Storm, torch.Tensor]:
     return prior, covariance
 
 
-def test_samples_have_the_mean_and_spread_of_the_exact_posterior() -> None:
+@pytest.mark.parametrize("inflation", [1.0, 0.6])
+def test_samples_have_the_mean_and_spread_of_the_exact_posterior(inflation: float) -> None:
     blocks = Coarsening(GRID, 4)
     prior, covariance = gaussian_prior(blocks)
+    covariance = inflation**2 * covariance
     coarse = noise(1, 2, 3)
-    config = DownscalingConfig(members=600, error=0.3)
+    config = DownscalingConfig(members=600, error=0.3, inflation=inflation)
     g = torch.Generator().manual_seed(1)
     fine = downscale_fields(prior, coarse, clock=None, config=config, generator=g)
     first = conditioned(prior, blocks, coarse, clock=None, members=1)
@@ -342,6 +344,8 @@ def test_what_does_not_fit_is_refused(files, trained, prior, case, tmp_path) -> 
         DownscalingConfig(error=-1)
     with pytest.raises(ValueError, match="seed: expected a number that is not negative, got -1"):
         DownscalingConfig(seed=-1)
+    with pytest.raises(ValueError, match="inflation: expected a positive number, got 0"):
+        DownscalingConfig(inflation=0)
     with pytest.raises(ValueError, match="expected a factor of at least 2, got 1"):
         Coarsening(GRID, 1)
     with pytest.raises(ValueError, match=re.escape("expected a divisor of the grid (8, 12)")):

@@ -3,20 +3,23 @@
 - The analysis of time t has the observations in (t - step / 2, t + step / 2]. It is made when one
   beyond that window has come, or when nothing has come for a while and the window has some. A
   window without any becomes a forecast once a later one is due.
+- A prior of several targets analyses as many times together, once the last of them is due.
 - A folder receives `analysis_<time>.nc`, with what became of its observations beside it in
   `analysis_<time>_feedback.nc`. These files are the whole state: started again, the service reads
-  the newest of them and goes on, with the numbers of one run over all observations.
+  the newest of them and goes on, with the numbers of one run over all observations. The files of
+  a window are written into a folder aside, which is renamed when it is complete, and moved from
+  there: a service that was killed on the way moves the rest when it starts.
 - What comes for a window that is done is late: counted, and not used.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -38,7 +41,7 @@ from stormda.storm.assimilation_inputs import (
     step_of,
 )
 from stormda.storm.config import to_dict
-from stormda.storm.cycler import Cycler
+from stormda.storm.cycler import Analysed, Cycler
 from stormda.storm.ensemble_output import named_fields
 from stormda.storm.inbox import Inbox
 from stormda.storm.level_fields import attributes_of
@@ -47,6 +50,9 @@ from stormda.storm.prior import Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.real_observations import GROSS
 from stormda.storm.settings import plain
+
+ASIDE = ".window_"
+"""How the names of folders begin in which the files of a window are made ready."""
 
 
 class Follower:
@@ -74,17 +80,13 @@ class Follower:
         inputs: Mapping[str, str],
     ) -> None:
         check_history(prior, history)
-        if prior.config.targets > 1:
-            raise ValueError(
-                "prior: expected one of a single target for a service that follows observations, "
-                f"got targets = {prior.config.targets}"
-            )
         self.prior, self.history, self.out, self.config = prior, history, out, config
         self.inputs, self.step = dict(inputs), step_of(prior)
         self.run = plain({"settings": to_dict(config), "inputs": self.inputs})
         first = history.times[-1] + self.step if config.start is None else config.start
         self.start = np.datetime64(first, "s")
         out.mkdir(parents=True, exist_ok=True)
+        self._tidy()
         self.done = self._found()
         self.past = self._resumed()
 
@@ -109,35 +111,53 @@ class Follower:
         return self.out / f"analysis_{stamp}.nc"
 
     def due(self, inbox: Inbox) -> bool:
-        """Return whether the next analysis can be made with what has come."""
+        """Return whether the next analyses can be made with what has come."""
         if self.complete or inbox.newest is None:
             return False
-        over = bool(inbox.newest > self.time(self.done) + self.step / 2)
-        return over or not inbox.patient
+        last = self.time(self._next()[-1])
+        return bool(inbox.newest > last + self.step / 2) or not inbox.patient
 
-    def analyse(self, inbox: Inbox) -> str:
-        """Make the next analysis, write it, and return its account in one line."""
-        assert inbox.rows is not None
-        now, half = self.time(self.done), self.step / 2
-        rows = replace(inbox.rows, rejected=Counter()).window(now - half, now + half)
-        rows = replace(rows, rejected=Counter())
-        times = self.start + np.arange(self.done + 1) * self.step
-        cycler = Cycler(self.prior, rows, times, self.config)
+    def analyse(self, inbox: Inbox) -> list[str]:
+        """Make the analyses of the next window, write them, and return a line about each."""
+        cycles = self._next()
+        times = self.start + np.arange(cycles.stop) * self.step
+        cycler = Cycler(self.prior, self._seen(inbox, cycles), times, self.config)
         cycler.past = self.past
-        analysis, account, feedback = cycler.step(self.done)
-        self._write(inbox, rows, analysis, account, feedback)
-        self.past, self.done = cycler.past, self.done + 1
-        return f"{now}: {account['used']} observations used, {account['refused']} refused"
+        analysed = cycler.window(self.done)
+        aside = self.out / f"{ASIDE}{self.path(self.done).stem}"
+        unfinished = aside.with_suffix(".part")
+        unfinished.mkdir()
+        for cycle, one in zip(cycles, analysed, strict=False):
+            self._write(cycle, unfinished, inbox, one)
+        unfinished.rename(aside)
+        self._move(aside)
+        self.past, self.done = cycler.past, cycles.stop
+        return [
+            f"{self.time(cycle)}: {account['used']} observations used, "
+            f"{account['refused']} refused"
+            for cycle, (_, account, _) in zip(cycles, analysed, strict=False)
+        ]
 
-    def _write(
-        self,
-        inbox: Inbox,
-        rows: ObservationTable,
-        analysis: Tensor,
-        account: Mapping[str, int],
-        feedback: Mapping[str, Any],
-    ) -> None:
-        path = self.path(self.done)
+    def _next(self) -> range:
+        """Return the cycles of the next window, none of them beyond the end."""
+        stop = self.done + self.prior.config.targets
+        if self.config.end is not None:
+            until = (np.datetime64(self.config.end, "s") - self.start) // self.step
+            stop = min(stop, int(until) + 1)
+        return range(self.done, stop)
+
+    def _seen(self, inbox: Inbox, cycles: range) -> ObservationTable:
+        """Return the observations of some cycles."""
+        assert inbox.rows is not None
+        first, last, half = self.time(cycles[0]), self.time(cycles[-1]), self.step / 2
+        rows = replace(inbox.rows, rejected=Counter()).window(first - half, last + half)
+        return replace(rows, rejected=Counter())
+
+    def _write(self, cycle: int, folder: Path, inbox: Inbox, analysed: Analysed) -> None:
+        """Write an analysis, and what became of its observations, into a folder."""
+        path = folder / self.path(cycle).name
+        rows = self._seen(inbox, range(cycle, cycle + 1))
+        analysis, account, feedback = analysed
         record = provenance(
             self.config,
             title="STORM analysis",
@@ -149,15 +169,17 @@ class Follower:
         )
         columns = {name: value for name, value in feedback.items() if name != "credible"}
         refused = np.where(feedback["credible"], "", GROSS)
-        if len(rows):  # first, so that an analysis that is there has it
+        if len(rows):
             write_feedback(
-                feedback_path(path), rows, Feedback(**columns, refused=refused),
-                provenance=record, overwrite=True,
-            )  # fmt: skip
+                feedback_path(path),
+                rows,
+                Feedback(**columns, refused=refused),
+                provenance=record,
+            )
         write_ensemble(
             path,
             {name: values[:, None] for name, values in named_fields(self.prior, analysis).items()},
-            times=[self.time(self.done)],
+            times=[self.time(cycle)],
             grid=self.prior.grid,  # type: ignore[arg-type]
             attributes={
                 name: attributes_of(self.history, name, units)
@@ -165,6 +187,20 @@ class Follower:
             },
             provenance=record,
         )
+
+    def _tidy(self) -> None:
+        """Move what a killed service had ready, and remove what it had begun."""
+        for folder in sorted(self.out.glob(f"{ASIDE}*")):
+            if folder.suffix == ".part":
+                shutil.rmtree(folder)
+            else:
+                self._move(folder)
+
+    def _move(self, folder: Path) -> None:
+        """Move the files of a window into the folder of analyses, feedback first."""
+        for path in sorted(folder.iterdir(), key=lambda p: ("_feedback" not in p.name, p.name)):
+            path.replace(self.out / path.name)
+        folder.rmdir()
 
     def _found(self) -> int:
         """Return how many analyses there are, which must be the first ones of this run."""
@@ -215,7 +251,8 @@ def follow(
     while not (interrupted() or follower.complete):
         inbox.look(follower.closed)
         if follower.due(inbox):
-            inbox.note(follower.analyse(inbox))
+            for line in follower.analyse(inbox):
+                inbox.note(line)
         elif once and not inbox.patient:
             break
         else:

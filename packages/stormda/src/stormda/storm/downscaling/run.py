@@ -22,6 +22,7 @@ from stormda.storm.filtering import FilterSettings, sample_present
 from stormda.storm.frames import Frames, clock_features, read_frames
 from stormda.storm.level_fields import attributes_of, units_of
 from stormda.storm.normalization import Normalization
+from stormda.storm.present import Present
 from stormda.storm.prior import Conditioned, Storm
 from stormda.storm.provenance import provenance
 from stormda.storm.settings import plain
@@ -42,6 +43,10 @@ class DownscalingConfig:
     """Error of the coarse means, in standard deviations of what they leave unknown; with 0 every
     fine field has the given means."""
 
+    inflation: float = 1.0
+    """Factor on the prior's departures from its forecast (see `present`), found on fields that
+    were held back: less than 1 where members differ too much."""
+
     filter: FilterSettings = field(
         default_factory=lambda: FilterSettings(
             steps=30, sigma_max=40.0, sigma_min=0.01, tolerance=1e-3, iterations=20
@@ -56,6 +61,8 @@ class DownscalingConfig:
             raise ValueError(f"seed: expected a number that is not negative, got {self.seed}")
         if not self.error >= 0:
             raise ValueError(f"error: expected a number that is not negative, got {self.error}")
+        if not self.inflation > 0:
+            raise ValueError(f"inflation: expected a positive number, got {self.inflation}")
 
 
 SEEN = 0.02
@@ -107,7 +114,11 @@ def downscale_fields(
     else:
         seen = _observed(now.normalization, blocks, coarse, config.error or SEEN)
         fine = sample_present(
-            now, seen, members=config.members, settings=config.filter, generator=generator
+            Present(now, config.inflation),
+            seen,
+            members=config.members,
+            settings=config.filter,
+            generator=generator,
         )
     return fine if config.error else blocks.conserving(fine, coarse)
 
