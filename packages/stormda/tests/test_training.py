@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from stormda.grid import PlaneGrid
+from stormda.grid import PlaneGrid, grid
 from stormda.storm import Normalization, StormConfig, StormNetwork, Trainer, TrainingConfig
-from stormda.storm.objective import Batch, denoising_loss
+from stormda.storm.objective import Batch, denoising_loss, loss_weight
+from stormda.storm.shared_trunk import task_of
 from stormda.storm.training import Divergence
 
 CONFIG = TrainingConfig(steps=6, batch=4, warmup=2, checkpoint_every=2, seed=5)
@@ -133,3 +134,22 @@ def test_errors() -> None:
         TrainingConfig(ema=1)
     with pytest.raises(ValueError, match=r"^std: expected positive values, got tensor"):
         Normalization(mean=ONE, std=0 * ONE, increment=ONE)
+
+
+def test_cells_near_the_poles_may_count_for_more() -> None:
+    """The loss is the mean of squared errors with weights that do not change their sum."""
+    globe = grid("30deg")
+    config = StormConfig(variables=("a",), patch=(2, 2), width=16, heads=2, depth=1)
+    task = task_of(StormNetwork(config, globe), None, TrainingConfig(polar_weight=0.4), 1)
+    cosine = torch.tensor(globe.points[0]).deg2rad().cos()
+    expected = (cosine**-0.4 / (cosine**-0.4).mean()).float()[None]
+    torch.testing.assert_close(task.weight, expected)
+    both = loss_weight(globe, 1, area=True, polar=1.0)
+    as_wide = torch.tensor(globe.area) / cosine
+    torch.testing.assert_close(both[0], (as_wide / as_wide.mean()).float())
+    cells = loss_weight(grid("healpix4"), 1, area=False, polar=0.5)
+    assert cells.shape == (1, 192)
+    assert torch.isfinite(cells).all()
+    plane = StormNetwork(config, PlaneGrid((8, 8), spacing_m=(1.0, 1.0)))
+    with pytest.raises(ValueError, match=r"^polar_weight: expected 0 on a plane, got 0\.4$"):
+        task_of(plane, None, TrainingConfig(polar_weight=0.4), 1)
