@@ -121,8 +121,8 @@ def initial_past(
     count, step = prior.config.history, step_of(prior)
     wanted = start - step * np.arange(count, 0, -1)
     values, valid = _read_pasts(prior, store, wanted, config.members)
-    mask = prior.network.valid
-    needed = valid if mask is None else valid | ~mask
+    mask, device = prior.network.valid, prior.normalization.std.device
+    needed = valid if mask is None else valid | ~mask.cpu()
     if not bool(needed.all()):
         raise ValueError(
             f"{store.paths[0]}: expected values wherever the prior was trained, "
@@ -130,8 +130,8 @@ def initial_past(
         )
     generator = stream(config.seed, START)
     noise = torch.randn(config.members, *values.shape[2:], generator=generator)[:, None]
-    past = values + config.history_error * prior.normalization.std * noise
-    return filled(prior, past)
+    error = config.history_error * prior.normalization.std * noise.to(device)
+    return filled(prior, values.to(device) + error)
 
 
 def _read_pasts(prior: Storm, store: Store, wanted: Times, members: int) -> tuple[Tensor, Tensor]:
@@ -193,7 +193,9 @@ def continued_past(
     """
     names = prior.config.variables
     frames = [torch.stack([torch.from_numpy(one[n]) for n in names], dim=1) for one in stored]
-    newest = [*initial.unbind(1), *frames][-prior.config.history :]
+    newest = [*initial.unbind(1), *(frame.to(initial.device) for frame in frames)][
+        -prior.config.history :
+    ]
     return filled(prior, torch.stack(newest, dim=1))
 
 

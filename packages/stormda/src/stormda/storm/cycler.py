@@ -89,7 +89,8 @@ class Cycler:
             for rows, one in zip(tables, expected, strict=True)
         ]
         checked = [rows.where(c, GROSS) for rows, c in zip(tables, credible, strict=True)]
-        seen = observation_of_window(checked, self.grid, self.variables)
+        device = self.prior.normalization.std.device
+        seen = observation_of_window(checked, self.grid, self.variables, device)
         analyses = self.sample(now, seen, stream(self.config.seed, CYCLE, cycle))
         frames = frames_of(self.share.everybody(analyses), len(self.variables))
         frames = filled(self.prior, frames)

@@ -39,7 +39,8 @@ def feedback_columns(
     """
     columns: dict[str, FeedbackColumn] = {}
     for name, ensemble in (("background", background), ("analysis", analysis)):
-        there = cells_of(table, grid, variables)(ensemble).double().numpy()
+        operator = cells_of(table, grid, variables, ensemble.device)
+        there = operator(ensemble).double().cpu().numpy()
         columns[name] = there.mean(0)
         columns[f"{name}_spread"] = there.std(0, ddof=1)
     return columns

@@ -127,18 +127,31 @@ def usable(
     if mask is None:
         return inside
     operator = cells_of(inside, grid, variables)
-    flat = mask.flatten()
+    flat = mask.flatten().cpu()
     known = (flat[operator.cells] | (operator.weights == 0)).all(1)
     return inside.where(known.numpy(), MISSING)
 
 
-def cells_of(table: ObservationTable, grid: Grid, variables: Sequence[str]) -> interpolate:
-    """Return the operator from states (m, variables, rows, cols) to the observations (m, p)."""
+def cells_of(
+    table: ObservationTable,
+    grid: Grid,
+    variables: Sequence[str],
+    device: torch.device | str = "cpu",
+) -> interpolate:
+    """Return the operator from states (m, variables, rows, cols) to the observations (m, p).
+
+    Args:
+        table: Usable observations.
+        grid: Where the fields live.
+        variables: The fields' names.
+        device: Where the states are.
+    """
     stencil = locate(grid, table.position[:, 0], table.position[:, 1])
     which = np.array([list(variables).index(name) for name in table.variable.tolist()], np.int64)
     offset = which * (grid.shape[0] * grid.shape[1])
     return interpolate(
-        torch.from_numpy(stencil.cells + offset[:, None]), torch.from_numpy(stencil.weights)
+        torch.from_numpy(stencil.cells + offset[:, None]).to(device),
+        torch.from_numpy(stencil.weights).to(device),
     )
 
 
@@ -150,7 +163,10 @@ def as_observation(
 
 
 def observation_of_window(
-    tables: Sequence[ObservationTable], grid: Grid, variables: Sequence[str]
+    tables: Sequence[ObservationTable],
+    grid: Grid,
+    variables: Sequence[str],
+    device: torch.device | str = "cpu",
 ) -> Observation | None:
     """Return what is seen of several frames as one observation, or None where nothing is.
 
@@ -158,6 +174,7 @@ def observation_of_window(
         tables: Of every frame.
         grid: Where the fields live.
         variables: The fields' names.
+        device: Where the states are.
 
     Returns:
         An observation of states (members, frames * variables, rows, cols).
@@ -165,12 +182,14 @@ def observation_of_window(
     if not any(len(table) for table in tables):
         return None
     size = len(variables) * math.prod(grid.shape)
-    each = [cells_of(table, grid, variables) for table in tables]
+    each = [cells_of(table, grid, variables, device) for table in tables]
     cells = torch.cat([one.cells + frame * size for frame, one in enumerate(each)])
     return Observation(
-        torch.cat([torch.from_numpy(table.value) for table in tables]).float(),
+        torch.cat([torch.from_numpy(table.value) for table in tables]).float().to(device),
         interpolate(cells, torch.cat([one.weights for one in each])),
-        DiagonalError(torch.cat([torch.from_numpy(table.error) for table in tables]).float()),
+        DiagonalError(
+            torch.cat([torch.from_numpy(table.error) for table in tables]).float().to(device)
+        ),
     )
 
 
@@ -219,9 +238,9 @@ def credibility(
     """
     if not len(table):
         return np.zeros(0, bool)
-    operator = cells_of(table, grid, variables)
-    predicted = operator(expected.ensemble).double()
-    allowed = operator(expected.std[None])[0].double()
+    operator = cells_of(table, grid, variables, expected.ensemble.device)
+    predicted = operator(expected.ensemble).double().cpu()
+    allowed = operator(expected.std[None])[0].double().cpu()
     variance = predicted.var(0) + allowed**2 + torch.from_numpy(table.error) ** 2
     departure = torch.from_numpy(table.value) - predicted.mean(0)
     return np.asarray((departure.square() <= limit**2 * variance).numpy())

@@ -106,7 +106,7 @@ class Coarsening:
             tensor([[[0.0000, 1.0000, 2.5000, 3.5000],
                      [4.0000, 5.0000, 6.5000, 7.5000]]])
         """
-        shift = (coarse - self.means(x)) * self.known
+        shift = (coarse - self.means(x)) * self.known.to(x.device)
         return x + torch.kron(shift, shift.new_ones(self.factor, self.factor))
 
     def smooth(self, x: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class Coarsening:
     def observe(self, x: Tensor) -> Tensor:
         """Return the means of the blocks that exist, (members, p), of fields (members, ...)."""
         means = self.means(x)
-        return means[:, self.known.expand(means.shape[1:])]
+        return means[:, self.known.to(x.device).expand(means.shape[1:])]
 
     def grid(self) -> LatLonGrid | PlaneGrid:
         """Return the grid of the blocks."""

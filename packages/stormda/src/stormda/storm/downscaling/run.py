@@ -107,7 +107,8 @@ def downscale_fields(
     Examples:
         See `docs/tutorials/downscaling.md`, which runs as a test.
     """
-    blocks = coarsening_of(prior)
+    blocks, device = coarsening_of(prior), prior.normalization.std.device
+    coarse = coarse.to(device)
     now = conditioned(prior, blocks, coarse, clock=clock, members=config.members)
     if config.members == 1:
         fine = now.to_physical(torch.zeros_like(now.last))
@@ -126,7 +127,7 @@ def downscale_fields(
 def _observed(n: Normalization, blocks: Coarsening, coarse: Tensor, error: float) -> Observation:
     """Return the means of blocks as observations with errors in units of what they leave open."""
     each = error * n.std * n.increment
-    known = blocks.known.expand(coarse.shape)
+    known = blocks.known.to(coarse.device).expand(coarse.shape)
     return Observation(
         coarse[known], blocks.observe, DiagonalError(each.expand(coarse.shape)[known])
     )
@@ -138,7 +139,7 @@ def conditioned(
     """Return what a prior makes of the means of blocks, for each of some members."""
     n = prior.normalization
     departure = (coarse - blocks.means(n.mean)) / n.std
-    smooth = n.to_x(blocks.spread(departure * blocks.known))
+    smooth = n.to_x(blocks.spread(departure * blocks.known.to(coarse.device)))
     past = smooth.expand(members, 1, -1, -1, -1)
     if prior.provenance["settings"].get("relative", False):
         own = liveliness(departure, blocks).within(n)
@@ -253,4 +254,4 @@ def _named(prior: Storm, fine: Tensor) -> dict[str, Any]:
     mask = prior.network.valid
     if mask is not None:
         fine = torch.where(mask, fine, torch.nan)
-    return {name: fine[:, i].numpy() for i, name in enumerate(prior.config.variables)}
+    return {name: fine[:, i].cpu().numpy() for i, name in enumerate(prior.config.variables)}
