@@ -4,8 +4,8 @@
                                 [--dtype float32 bfloat16] [--tokens 4096] [--repeats 5]
                                 [--device cpu] [--compile]
 
-Does a step of the 200M network reach 40 % of what a GPU multiplies in bfloat16? There answers, in
-minutes and without the mode of quadratic cost, which does not fit,
+Does a step of the 200M network reach 40 % of what a GPU multiplies in bfloat16? There answers,
+without the mode of quadratic cost, whose logits are 17 GB in each block,
 
     python bench/utilisation.py --device cuda --recipe 200M --dtype bfloat16 --tokens 16384
                                 --mode linear hybrid storm [--compile]
