@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import resource
 import time
 from collections.abc import Callable
@@ -17,16 +16,18 @@ Work = Callable[[], object]
 
 
 def seconds_of(work: Work, device: torch.device) -> float:
-    """Return what a call takes [s]: of the processor, or by the clock on a GPU."""
-    if device.type == "cpu":
-        start = time.process_time()
-        work()
-        return time.process_time() - start
-    torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    """Return the time of one call: the processor's, or on a GPU that of the clock."""
+    start = clock(device)
     work()
+    return clock(device) - start
+
+
+def clock(device: torch.device) -> float:
+    """Return the processor's time; of a GPU that of the clock, once it has done its work [s]."""
+    if device.type == "cpu":
+        return time.process_time()
     torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return time.perf_counter()
 
 
 def peak_of(work: Work, device: torch.device) -> int:
@@ -49,8 +50,22 @@ def process_peak(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device)
 
 
-def name_of(device: torch.device) -> str:
-    """Return what a device is called, in one word for the names of files."""
-    if device.type == "cpu":
-        return platform.machine()
-    return torch.cuda.get_device_name(device).replace(" ", "-")
+def device_of(name: str) -> torch.device:
+    """Return a device by its name.
+
+    Raises:
+        ValueError: There is no GPU, and one is asked for.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: expected cpu, as PyTorch sees no GPU here, got {name}")
+    return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def table_name(name: str, device: torch.device) -> str:
+    """Return the name of a table; measurements on a GPU have one of their own."""
+    return name if device.type == "cpu" else f"{name}_{device.type}"

@@ -24,7 +24,7 @@ exponents are the slopes of the logarithm between a row and the row before: 1 is
   bfloat16, until the memory of a GPU does not suffice.
 
 Writes bench/results/scaling_tokens.csv, scaling_history.csv, scaling_published.csv and
-scaling_joint.csv, with the name of the device on a GPU, and machine, versions and commit.
+scaling_joint.csv, on a GPU those of the same names and `_cuda`, with machine, versions and commit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from measuring import name_of, peak_of, process_peak, seconds_of
+from measuring import device_of, peak_of, process_peak, seconds_of, table_name
 from memory import RESULTS, show
 
 from stormda.grid import PlaneGrid
@@ -236,19 +236,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--largest", type=int, default=65_536, help="tokens of a frame")
     parser.add_argument("--frames", nargs="+", type=int, default=list(STREAMED))
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args(arguments)
-    device: torch.device = given.device
-    suffix = "" if device.type == "cpu" else f"_{name_of(device)}"
+    device = device_of(given.device)
     torch.set_num_threads(1)
     if "published" in given.part:
-        show_beside(f"scaling_published{suffix}", [published(k, device) for k in given.frames])
+        show_beside(
+            table_name("scaling_published", device), [published(k, device) for k in given.frames]
+        )
     if "joint" in given.part:
-        show(f"scaling_joint{suffix}", joint(100, device))
+        show(table_name("scaling_joint", device), joint(100, device))
     if "tokens" in given.part:
-        show(f"scaling_tokens{suffix}", along_tokens(given.largest, given.repeats, device))
+        show(
+            table_name("scaling_tokens", device),
+            along_tokens(given.largest, given.repeats, device),
+        )
     if "history" in given.part:
-        show(f"scaling_history{suffix}", along_history(given.repeats, device))
+        show(table_name("scaling_history", device), along_history(given.repeats, device))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,4 @@ def named_fields(prior: Storm, analysis: Tensor) -> dict[str, Any]:
     mask = prior.network.valid
     if mask is not None:
         analysis = torch.where(mask, analysis, torch.nan)
-    return {
-        name: analysis[:, i].cpu().numpy() for i, name in enumerate(prior.config.variables)
-    }
+    return {name: analysis[:, i].cpu().numpy() for i, name in enumerate(prior.config.variables)}
