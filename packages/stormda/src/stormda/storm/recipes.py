@@ -134,7 +134,7 @@ def sphere_healpix() -> SphereRecipe:
     Where all cells are of one size, fewer of them are near the poles.
     """
     start = sphere()
-    training = replace(start.training, steps=4_000, polar_weight=0.5)
+    training = replace(start.training, steps=3_000, polar_weight=0.5)
     return replace(start, grid="healpix16", training=training)
 
 
