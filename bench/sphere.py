@@ -160,7 +160,7 @@ TUNED: dict[str, Settings] = {
 """What it found."""
 
 TUNED_ON_CELLS: dict[str, Settings] = TUNED | {
-    "storm": {"error_factor": 1.0, "cohesion": 0.3, "steps": 5},
+    "storm": {"error_factor": 0.8, "cohesion": 0.3, "steps": 5},
     "oi": {"damping": 0.3, "scale": 1.0},
     "letkf-storm": {"error_factor": 0.5, "steps": 5, "radius_km": 4000, "rtps": 0.15},
 }
