@@ -15,7 +15,8 @@ exponents are the slopes of the logarithm between a row and the row before: 1 is
 
 - `tokens`, in every mode. Modes with softmax keep what they weigh, and are measured up to 4,096
   tokens; `full`, over all tokens, stands beside those of linear cost.
-- `history`: its keys and values held, or made of `chunk` frames at a time (`history_chunk`).
+- `history`, 1,024 tokens a frame: its keys and values held, or made of `chunk` frames at a time
+  (`history_chunk`); one step in a process of its own, whose peak it is, PyTorch included.
 - `published`: the step of the STORM paper's Table II, one sample of up to 6,000 frames of history
   on 512 x 1024 points in patches of 4 x 4, 196.6 million tokens; the paper has 46 GB and 1.54 s
   with its own network on one GCD of an MI250X. On processors the memory is that of the process:
@@ -35,6 +36,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -108,14 +110,9 @@ class Step:
 def measured(
     config: StormConfig, shape: tuple[int, int], repeats: int, device: torch.device
 ) -> dict[str, Any]:
-    """Return what a step on fields of a shape takes.
-
-    The best of the repeats after a first one; of a long history the first, which takes so long
-    that its beginning does not count.
-    """
+    """Return what a step on fields of a shape takes: the best of the repeats after a first one."""
     step = Step.of(config, shape, device)
-    rounds = 1 if config.history_chunk else 1 + repeats
-    seconds = [seconds_of(step, device) for _ in range(rounds)][-repeats:]
+    seconds = [seconds_of(step, device) for _ in range(1 + repeats)][-repeats:]
     tokens = math.prod(shape) // math.prod(config.patch)
 
     def whole() -> None:
@@ -124,8 +121,6 @@ def measured(
     del step
     return {
         "tokens": tokens,
-        "history": config.history,
-        "chunk": config.history_chunk or "",
         "cpu_seconds" if device.type == "cpu" else "seconds": min(seconds),
         "microseconds_per_token": 1e6 * min(seconds) / tokens,
         "peak_megabytes": peak_of(whole, device) / 1e6,
@@ -162,14 +157,30 @@ def along_tokens(largest: int, repeats: int, device: torch.device) -> list[dict[
     return rows
 
 
-def along_history(repeats: int, device: torch.device) -> list[dict[str, Any]]:
+def along_history(device: torch.device) -> list[dict[str, Any]]:
     """Return the rows of short histories that are held, and of long ones that are not."""
     rows = []
     for lengths, chunk in ((HELD, 0), (STREAMED, CHUNK)):
-        configs = [replace(CONFIG, history=k, history_chunk=chunk) for k in lengths]
-        own = [{"mode": "linear", **measured(c, (64, 64), repeats, device)} for c in configs]
+        own = []
+        for frames in lengths:
+            with get_context("spawn").Pool(1) as alone:
+                own.append(alone.apply(one_step, (frames, chunk, device)))
+            print(own[-1], flush=True)
         rows += with_exponents(own, "history")
     return rows
+
+
+def one_step(frames: int, chunk: int, device: torch.device) -> dict[str, Any]:
+    """Return what a step with so many frames takes, in a process that takes no other."""
+    torch.set_num_threads(1)
+    step = Step.of(replace(CONFIG, history=frames, history_chunk=chunk), (64, 64), device)
+    seconds = seconds_of(step, device)
+    return {
+        "history": frames,
+        "chunk": chunk or "",
+        "cpu_seconds" if device.type == "cpu" else "seconds": seconds,
+        "peak_megabytes": process_peak(device) / 1e6,
+    }
 
 
 def published(frames: int, device: torch.device) -> dict[str, object]:
@@ -252,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             along_tokens(given.largest, given.repeats, device),
         )
     if "history" in given.part:
-        show(table_name("scaling_history", device), along_history(given.repeats, device))
+        show(table_name("scaling_history", device), along_history(device))
 
 
 if __name__ == "__main__":
