@@ -16,6 +16,9 @@ from stormda.storm.prior_training import train_on_files
 from stormda.storm.real_recipes import FileRecipe
 from stormda.storm.training_config import TrainingConfig
 
+collect_ignore = ["on_a_device.py"]
+"""A program that imports its neighbours: for doctest it is no module."""
+
 HOURS = np.datetime64("2020-01-01T00", "s") + 3600 * np.arange(40)
 
 
