@@ -13,10 +13,8 @@ Beside STORM's ensemble (mean, and one member for its spectrum) stand bilinear a
 interpolation, bilinear interpolation of departures from the climate of each cell (no climate for
 tiles), and ridge regression from the 3 x 3 blocks around to the cells of a block, a regression for
 each block position in common, its penalty chosen on a tenth of the learned fields; and STORM's own
-forecast (the regression of its network) with and without the total variation prior. STORM's
-`inflation` is that of the smallest CRPS on some of the learned fields, with a network that was
-trained without them: a fifth of the tiles, else the last fifth of the times. Every method's blocks
-are shifted to the given means, which makes interpolation better. R2 is 1 - error variance
+forecast (the regression of its network) with and without the total variation prior. Every method's
+blocks are shifted to the given means, which makes interpolation better. R2 is 1 - error variance
 over the variance of the truth about its mean over scored cells and times. The last columns are the
 spectral power of the smaller half of the scales relative to the truth's, and the largest departure
 of a block's mean from the given one, in standard deviations of what block means leave unknown.
@@ -59,10 +57,6 @@ from stormda.storm.real_recipes import FILE_RECIPES, FileRecipe
 RESULTS = Path(__file__).parent / "results" / "downscaling.csv"
 FACTOR, MEMBERS, SEED = 4, 16, 200
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-INFLATIONS = (0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4)
-JUDGED = 12
-"""Held-back fields at most that inflation is found on, and members of each."""
-
 COLUMNS = (
     "case",
     "method",
@@ -72,7 +66,6 @@ COLUMNS = (
     "spread_skill",
     "small_scales",
     "means",
-    "inflation",
     "seconds",
 )
 
@@ -91,13 +84,6 @@ class Case:
     def blocks(self) -> Coarsening:
         """Return the blocks of the grid."""
         return Coarsening(self.learned.grid, FACTOR)
-
-    def held_back(self) -> Case:
-        """Return the case of some of the learned fields, given the others."""
-        order = np.arange(len(self.learned.times))
-        held = order % 5 == 4 if self.name == "oisst" else order >= 0.8 * len(order)
-        few = np.flatnonzero(held)[:: max(1, int(held.sum()) // JUDGED)]
-        return replace(self, learned=part(self.learned, ~held), scored=self.learned.select(few))
 
 
 def main() -> None:
@@ -207,28 +193,13 @@ def compare(case: Case) -> Iterator[tuple[str | float, ...]]:
         yield score(case, "anomalies", (climate + departures)[None], begun)
     begun = time.time()
     yield score(case, "regression", ridge(case, coarse)[None], begun)
-    inflation = inflation_of(case.held_back())
     prior = trained(case, variation=0.0)
-    begun = time.time()
-    yield score(case, "forecast", refined(prior, case, coarse, 1), begun)
-    begun = time.time()
-    fields = refined(prior, case, coarse, MEMBERS, inflation)
-    yield score(case, "storm", fields, begun, inflation)
+    for name, members in (("forecast", 1), ("storm", MEMBERS)):
+        begun = time.time()
+        yield score(case, name, refined(prior, case, coarse, members), begun)
     begun = time.time()
     smooth = trained(case, variation=0.02)
     yield score(case, "forecast-tv", refined(smooth, case, coarse, 1), begun)
-
-
-def inflation_of(held: Case) -> float:
-    """Return the inflation with the smallest CRPS on held-back fields, and print all."""
-    prior, truth = trained(held, variation=0.0), held.scored.values
-    coarse = held.blocks.means(truth)
-    found = {}
-    for inflation in INFLATIONS:
-        fields = refined(prior, held, coarse, JUDGED, inflation)
-        found[inflation] = float(crps_fair(fields, truth).mean())
-        print(f"  inflation {inflation}: CRPS {found[inflation]:.4f}", flush=True)
-    return min(found, key=lambda inflation: found[inflation])
 
 
 def bicubic(coarse: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -310,11 +281,9 @@ def recipe_of(case: Case, variation: float) -> FileRecipe:
     return replace(recipe, network=network, training=training, relative=tiles)
 
 
-def refined(
-    prior: Storm, case: Case, coarse: Tensor, members: int, inflation: float = 1.0
-) -> Tensor:
+def refined(prior: Storm, case: Case, coarse: Tensor, members: int) -> Tensor:
     """Return samples of every scored field, (members, time, 1, rows, cols)."""
-    config = DownscalingConfig(members=members, seed=SEED, inflation=inflation)
+    config = DownscalingConfig(members=members, seed=SEED)
     clock = clock_features(case.scored.times, case.scored.grid, season=False)
     fields = [
         downscale_fields(
@@ -329,9 +298,7 @@ def refined(
     return torch.stack(fields, 1)
 
 
-def score(
-    case: Case, method: str, fields: Tensor, begun: float, inflation: float | str = ""
-) -> tuple[str | float, ...]:
+def score(case: Case, method: str, fields: Tensor, begun: float) -> tuple[str | float, ...]:
     """Return a row for fields (members, time, 1, rows, cols)."""
     truth = case.scored.values
     fields = case.blocks.conserving(fields, case.blocks.means(truth))
@@ -351,7 +318,6 @@ def score(
         float(spread_skill(fields, truth)) if several else float("nan"),
         float(small_power(fields[0]) / small_power(truth)),
         float(off),
-        inflation,
         seconds,
     )
 
