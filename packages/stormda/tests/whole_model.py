@@ -337,7 +337,7 @@ def check_streamed(folder: Path) -> None:
     meshes = [on_ranks(m) for m in STREAMED_MESHES]
     for mesh in meshes:
         check_gradients(STREAMED, mesh)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     check_sampling(STREAMED, meshes[0], folder)
     check_steps(STREAMED, meshes[1], meshes[2], folder)
 
