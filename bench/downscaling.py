@@ -277,8 +277,15 @@ def recipe_of(case: Case, variation: float) -> FileRecipe:
     recipe = FILE_RECIPES["downscaling"](case.learned.variables)
     network = replace(recipe.network, modes=case.modes, clock=case.name != "oisst")
     training = replace(recipe.training, steps=case.steps, variation=variation)
-    tiles = case.name == "oisst"  # some quiet, some with fronts
-    return replace(recipe, network=network, training=training, relative=tiles)
+    tiles = case.name == "oisst"  # some quiet, some with fronts, and many
+    superposition = replace(recipe.superposition, wander=0.0) if tiles else recipe.superposition
+    return replace(
+        recipe,
+        network=network,
+        training=training,
+        relative=tiles,
+        superposition=superposition,
+    )
 
 
 def refined(prior: Storm, case: Case, coarse: Tensor, members: int) -> Tensor:

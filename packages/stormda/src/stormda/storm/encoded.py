@@ -34,7 +34,8 @@ def beside(numbers: Tensor, fields: Tensor) -> Tensor:
     """Return one number for each sample (batch,) with the dimensions of fields (batch, ...).
 
     Examples:
-        >>> beside(torch.ones(3), torch.zeros(3, 1, 8)).shape
+        >>> from torch import ones, zeros
+        >>> beside(ones(3), zeros(3, 1, 8)).shape
         torch.Size([3, 1, 1])
     """
     return numbers.reshape(-1, *[1] * (fields.ndim - 1))
