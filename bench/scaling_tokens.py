@@ -19,8 +19,8 @@ exponents are the slopes of the logarithm between a row and the row before: 1 is
   (`history_chunk`); one step in a process of its own, whose peak it is, PyTorch included.
 - `published`: the step of the STORM paper's Table II, one sample of up to 6,000 frames of history
   on 512 x 1024 points in patches of 4 x 4, 196.6 million tokens; the paper has 46 GB and 1.54 s
-  with its own network on one GCD of an MI250X. On processors the memory is that of the process:
-  run each length by itself.
+  with its own network on one GCD of an MI250X. Every length has a process of its own, whose
+  peak it is on processors.
 - `joint`: ever more tokens in a trunk of 24 blocks of 1024 features, every block recomputed, in
   bfloat16, until the memory of a GPU does not suffice.
 
@@ -31,9 +31,8 @@ scaling_joint.csv, on a GPU those of the same names and `_cuda`, with machine, v
 from __future__ import annotations
 
 import argparse
-import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -41,7 +40,7 @@ from typing import Any
 
 import torch
 from measuring import device_of, peak_of, process_peak, seconds_of, table_name
-from memory import RESULTS, show
+from memory import show
 
 from stormda.grid import PlaneGrid
 from stormda.parallel import recompute
@@ -161,11 +160,7 @@ def along_history(device: torch.device) -> list[dict[str, Any]]:
     """Return the rows of short histories that are held, and of long ones that are not."""
     rows = []
     for lengths, chunk in ((HELD, 0), (STREAMED, CHUNK)):
-        own = []
-        for frames in lengths:
-            with get_context("spawn").Pool(1) as alone:
-                own.append(alone.apply(one_step, (frames, chunk, device)))
-            print(own[-1], flush=True)
+        own = [in_own_process(one_step, frames, chunk, device) for frames in lengths]
         rows += with_exponents(own, "history")
     return rows
 
@@ -184,7 +179,8 @@ def one_step(frames: int, chunk: int, device: torch.device) -> dict[str, Any]:
 
 
 def published(frames: int, device: torch.device) -> dict[str, object]:
-    """Return what the step of the paper takes with so many frames of history."""
+    """Return what the step of the paper takes with so many frames, in a process of its own."""
+    torch.set_num_threads(1)
     config = replace(CONFIG, patch=(4, 4), history=frames, history_chunk=CHUNK_OF_PUBLISHED)
     step = Step.of(config, (512, 1024), device)
     if device.type != "cpu":
@@ -210,33 +206,34 @@ def joint(frames: int, device: torch.device) -> list[dict[str, object]]:
     for doublings in range(16):
         shape = (512 << (doublings + 1) // 2, 512 << doublings // 2)
         try:
-            step = Step.of(replace(JOINT, history=frames), shape, device)
-            recompute(step.network.blocks)
-            torch.cuda.reset_peak_memory_stats(device)
-            step()
-            seconds = seconds_of(step, device)
+            rows.append(one_joint(frames, shape, device))
         except torch.cuda.OutOfMemoryError:
             return rows
-        tokens = math.prod(shape) // math.prod(JOINT.patch)
-        rows.append(
-            {
-                "trunk_tokens": tokens,
-                "history_tokens": frames * tokens,
-                "seconds": seconds,
-                "gigabytes": torch.cuda.max_memory_allocated(device) / 1e9,
-            }
-        )
         print(rows[-1], flush=True)
     return rows
 
 
-def show_beside(name: str, rows: list[dict[str, object]]) -> None:
-    """Write rows, and beside them those of other lengths of history that a file has already."""
-    path = RESULTS / f"{name}.csv"
-    known = list(csv.DictReader(path.open())) if path.exists() else []
-    own = {str(row["history"]) for row in rows}
-    kept: list[dict[str, object]] = [dict(r) for r in known if r["history"] not in own]
-    show(name, sorted([*kept, *rows], key=lambda row: int(str(row["history"]))))
+def one_joint(frames: int, shape: tuple[int, int], device: torch.device) -> dict[str, object]:
+    """Return what a step of the large trunk takes on fields of a shape, and leave nothing."""
+    step = Step.of(replace(JOINT, history=frames), shape, device)
+    recompute(step.network.blocks)
+    torch.cuda.reset_peak_memory_stats(device)
+    step()
+    tokens = math.prod(shape) // math.prod(JOINT.patch)
+    return {
+        "trunk_tokens": tokens,
+        "history_tokens": frames * tokens,
+        "seconds": seconds_of(step, device),
+        "gigabytes": torch.cuda.max_memory_allocated(device) / 1e9,
+    }
+
+
+def in_own_process(measure: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
+    """Return a row that is measured in a process which does nothing else, and print it."""
+    with get_context("spawn").Pool(1) as alone:
+        row = alone.apply(measure, arguments)
+    print(row, flush=True)
+    return row
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -252,9 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = device_of(given.device)
     torch.set_num_threads(1)
     if "published" in given.part:
-        show_beside(
-            table_name("scaling_published", device), [published(k, device) for k in given.frames]
-        )
+        rows = [in_own_process(published, frames, device) for frames in given.frames]
+        show(table_name("scaling_published", device), rows)
     if "joint" in given.part:
         show(table_name("scaling_joint", device), joint(100, device))
     if "tokens" in given.part:

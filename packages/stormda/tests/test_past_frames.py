@@ -8,6 +8,8 @@ from torch import Tensor
 
 from stormda.assimilation import DiagonalError, Observation, select
 from stormda.grid import LatLonGrid, PlaneGrid, grid
+from stormda.parallel import Mesh, SelfComm, StartedMesh
+from stormda.parallel.placement import Placement
 from stormda.storm import Normalization, Storm, StormConfig, StormNetwork
 from stormda.storm.filtering import FilterSettings, OneStageFilter
 from stormda.storm.objective import Batch, denoising_loss
@@ -125,3 +127,15 @@ def test_errors() -> None:
     past = batch(CONFIG, (8, 8)).history.requires_grad_()
     with pytest.raises(ValueError, match=r"^history: expected no gradient with history_chunk"):
         made.encode(past, torch.ones(2, 2).double())
+
+
+def test_sharded_parameters_are_refused() -> None:
+    cpu = torch.device("cpu")
+    placement = Placement(launcher="a test", rank=0, size=2)
+    comm = SelfComm()
+    comm.size = 2
+    mesh = StartedMesh(Mesh({"shard": 2}), placement, cpu, {("shard",): comm}, session=None)
+    with pytest.raises(
+        ValueError, match=r"^history_chunk: expected 0 with sharded parameters, got 2$"
+    ):
+        StormNetwork(replace(CONFIG, mixer="linear", history_chunk=2), PLANE, mesh=mesh)

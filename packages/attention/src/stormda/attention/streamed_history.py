@@ -39,6 +39,9 @@ Make = Callable[[slice], HistoryKeys]
 class StreamedHistory:
     """Keys and values that are made when a layer asks, for gradients of first order.
 
+    Raises:
+        ValueError: No frames, or a chunk below 1.
+
     Examples:
         >>> from stormda.attention import HistoryProjection, TemporalCrossAttention
         >>> project, cross = HistoryProjection(64, 2), TemporalCrossAttention(64, 2)

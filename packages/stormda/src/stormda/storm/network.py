@@ -186,8 +186,8 @@ class StormNetwork(nn.Module):
             cut_block(block, tensor, sharded=sharded)
             if not self.share.alone and self.tiles is None:
                 block.spread(self.share)
-        if sharded and self.config.history_chunk:
-            raise ValueError("history_chunk: expected 0 where parameters are sharded")
+        if sharded and (chunk := self.config.history_chunk):
+            raise ValueError(f"history_chunk: expected 0 with sharded parameters, got {chunk}")
         if sharded and self.tiles is not None and len(self.tiles) > 1:
             raise ValueError(
                 "mesh: expected a tile for every rank of lat x lon where parameters are sharded, "

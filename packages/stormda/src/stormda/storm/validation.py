@@ -90,6 +90,17 @@ class MeanOf:
 
     Args:
         judges: Of each source, by name, all with the same scores.
+
+    Examples:
+        >>> class Fixed:
+        ...     columns = ("loss",)
+        ...     def __init__(self, score):
+        ...         self.score = score
+        ...     def __call__(self):
+        ...         return (self.score,)
+        >>> both = MeanOf({"era5": Fixed(1.0), "sst": Fixed(3.0)})
+        >>> both.columns, both()
+        (('loss', 'era5_loss', 'sst_loss'), (2.0, 1.0, 3.0))
     """
 
     def __init__(self, judges: Mapping[str, Judge]) -> None:
